@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * GGUF v3 container: metadata and tensor table over bytes that stay mapped. Every length, count and offset in the file is
+ * checked before it is used; nothing is copied but the tables. Format: ggml docs/gguf.md. */
+#ifndef WISP_MODEL_GGUF_H
+#define WISP_MODEL_GGUF_H
+
+#include "base/source.h"
+#include "model/dtype.h"
+
+typedef enum wisp_gguf_type {
+  WISP_GGUF_U8 = 0, WISP_GGUF_I8 = 1, WISP_GGUF_U16 = 2, WISP_GGUF_I16 = 3, WISP_GGUF_U32 = 4, WISP_GGUF_I32 = 5,
+  WISP_GGUF_F32 = 6, WISP_GGUF_BOOL = 7, WISP_GGUF_STRING = 8, WISP_GGUF_ARRAY = 9, WISP_GGUF_U64 = 10, WISP_GGUF_I64 = 11,
+  WISP_GGUF_F64 = 12
+} wisp_gguf_type;
+
+typedef struct wisp_text { const char *bytes; uint64_t size; } wisp_text; /* not NUL-terminated */
+
+typedef struct wisp_gguf_entry {
+  wisp_text key;
+  wisp_gguf_type type;
+  wisp_gguf_type element;      /* of an array */
+  uint64_t count;              /* of an array; 1 otherwise */
+  const uint8_t *payload;      /* first element, unaligned, little endian */
+  const wisp_text *strings;    /* [count] if type or element is STRING */
+} wisp_gguf_entry;
+
+typedef struct wisp_gguf_tensor {
+  wisp_text name;
+  uint32_t dimensions;         /* 1 to 4 */
+  uint64_t shape[4];           /* shape[0] = row length (input features); unused ones are 1 */
+  const wisp_dtype_info *type;
+  const uint8_t *data;         /* inside the mapped bytes */
+  uint64_t bytes;
+} wisp_gguf_tensor;
+
+typedef struct wisp_gguf {
+  const wisp_host *host;
+  const char *name;            /* file name for messages; borrowed from the bytes */
+  wisp_gguf_entry *entries;    uint64_t entry_count;
+  wisp_gguf_tensor *tensors;   uint64_t tensor_count;
+  wisp_text *strings;          /* private: backing of all string arrays */
+  void *index;                 /* private: hash index over keys and tensor names */
+} wisp_gguf;
+
+/* host and bytes must outlive the struct. FORMAT and UNSUPPORTED errors name file, key or tensor, and what was expected.
+ * Tensors that are out of the file, misaligned, overlapping or of an unknown type are refused. */
+wisp_status wisp_gguf_open(wisp_gguf *gguf, const wisp_host *host, const wisp_bytes *bytes);
+void wisp_gguf_close(wisp_gguf *gguf); /* accepts a zeroed struct */
+
+const wisp_gguf_entry *wisp_gguf_find(const wisp_gguf *gguf, const char *key);          /* NULL if absent */
+const wisp_gguf_tensor *wisp_gguf_find_tensor(const wisp_gguf *gguf, const char *name);  /* NULL if absent */
+
+/* Scalars of any integer or float type that hold the value without loss. Absent key: *value is left as it is and OK is returned,
+ * unless required: then FORMAT "missing key". A wrong type or a value out of range is FORMAT. */
+wisp_status wisp_gguf_u32(const wisp_gguf *gguf, const char *key, bool required, uint32_t *value);
+wisp_status wisp_gguf_f32(const wisp_gguf *gguf, const char *key, bool required, float *value);
+wisp_status wisp_gguf_bool(const wisp_gguf *gguf, const char *key, bool required, bool *value);
+wisp_status wisp_gguf_string(const wisp_gguf *gguf, const char *key, bool required, wisp_text *value);
+
+/* Element i < count of an array entry of integers or floats. */
+int64_t wisp_gguf_array_integer(const wisp_gguf_entry *entry, uint64_t i);
+double wisp_gguf_array_float(const wisp_gguf_entry *entry, uint64_t i);
+
+#endif
