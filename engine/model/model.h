@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Model description: hyper-parameters and tensors by role. The data stays in the file's mapping (or in the synthetic model's
+ * memory); only norms are copied, to float. */
+#ifndef WISP_MODEL_MODEL_H
+#define WISP_MODEL_MODEL_H
+
+#include "model/gguf.h"
+
+/* rows x cols weights, row-major, cols = input features: y[rows] = M x[cols]. */
+typedef struct wisp_matrix {
+  const wisp_dtype_info *type;
+  uint32_t rows, cols;
+  const uint8_t *data;           /* rows * wisp_matrix_row_bytes */
+} wisp_matrix;
+
+static inline uint64_t wisp_matrix_row_bytes(const wisp_matrix *matrix) {
+  return (uint64_t)(matrix->cols / matrix->type->block_weights) * matrix->type->block_bytes;
+}
+static inline uint64_t wisp_matrix_bytes(const wisp_matrix *matrix) { return matrix->rows * wisp_matrix_row_bytes(matrix); }
+
+typedef struct wisp_block {
+  const float *attn_norm;        /* [width] */
+  wisp_matrix q;                 /* [heads * head_size][width]; rows 2i, 2i+1 of a head are one RoPE pair */
+  wisp_matrix k;                 /* [kv_heads * head_size][width]; likewise */
+  wisp_matrix v;                 /* [kv_heads * head_size][width] */
+  wisp_matrix attn_out;          /* [width][heads * head_size] */
+  const float *ffn_norm;         /* [width] */
+  wisp_matrix gate, up;          /* [ffn_width][width] */
+  wisp_matrix down;              /* [width][ffn_width] */
+} wisp_block;
+
+typedef struct wisp_model {
+  const wisp_host *host;
+  char name[128];
+  char architecture[32];         /* GGUF general.architecture */
+  uint32_t width, heads, kv_heads, head_size, ffn_width, vocabulary;
+  uint32_t context_length;       /* tokens the model was trained for */
+  uint32_t weight_blocks;        /* blocks with weights of their own */
+  uint32_t block_repeat;         /* each is run so many times in a row */
+  float norm_epsilon;
+  float rope_theta;
+  const float *rope_factors;     /* [head_size / 2] divisors of the frequencies, or NULL */
+  wisp_block *blocks;            /* [weight_blocks] */
+  wisp_matrix embedding;         /* [vocabulary][width] */
+  const float *final_norm;       /* [width] */
+  wisp_matrix head;              /* [vocabulary][width]; the embedding itself if head_shared */
+  bool head_shared;
+  void *owned[4];                /* private: norms, factors, synthetic weights */
+} wisp_model;
+
+/* From a GGUF file; gguf and its bytes must outlive the model. A missing key or tensor, a wrong shape or type, an unknown
+ * architecture: one line with what was expected and what was found. */
+wisp_status wisp_model_from_gguf(wisp_model *model, const wisp_host *host, const wisp_gguf *gguf);
+
+/* Random weights of a named shape (wisp_synthetic_names) in memory; type by name, NULL = "q4_0". Same seed, same weights. */
+wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, const char *shape, const char *type, uint64_t seed);
+
+void wisp_model_close(wisp_model *model); /* accepts a zeroed struct */
+
+uint64_t wisp_model_parameters(const wisp_model *model);
+uint64_t wisp_model_weight_bytes(const wisp_model *model);
+const char *wisp_model_type_name(const wisp_model *model); /* the most frequent dtype among the matrices, by weights */
+
+#endif
