@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A thread pool for many short jobs. A job is a function over parts; threads take parts one by one, the caller helps, and the
+ * call returns when all parts are done. Idle workers spin for some microseconds, then sleep. */
+#ifndef WISP_CPU_THREADS_H
+#define WISP_CPU_THREADS_H
+
+#include "base/host.h"
+
+enum { WISP_THREADS_MAX = 256 };
+
+typedef struct wisp_threads wisp_threads;
+
+/* part < parts; worker < wisp_threads_count tells which scratch is free: no two calls of a job at a time have the same. */
+typedef void (*wisp_task_fn)(void *argument, uint32_t part, uint32_t parts, uint32_t worker);
+
+/* count in [1, WISP_THREADS_MAX], the caller of wisp_threads_run included; 1 makes no threads at all. More than the processors
+ * that may be used works, without spinning. MEMORY if the system gives no more threads; ARGUMENT. */
+wisp_status wisp_threads_create(wisp_threads **threads, const wisp_host *host, uint32_t count);
+void wisp_threads_destroy(wisp_threads **threads); /* no job may be running; accepts NULL */
+
+uint32_t wisp_threads_count(const wisp_threads *threads);
+
+/* From any thread, also several at once: jobs then run one after another (but side by side where parts or count is 1). Not from
+ * inside a task. What tasks wrote is visible to the caller after. */
+void wisp_threads_run(wisp_threads *threads, wisp_task_fn task, void *argument, uint32_t parts);
+
+/* The share of units that part p of parts has: from wisp_share(units, p, parts) up to wisp_share(units, p + 1, parts). */
+static inline uint32_t wisp_share(uint32_t units, uint32_t part, uint32_t parts) {
+  return (uint32_t)((uint64_t)units * part / parts);
+}
+
+#endif
