@@ -1,0 +1,94 @@
+#version 450
+// SPDX-License-Identifier: Apache-2.0
+// One query head of one token: a = softmax(q K' * scale) V over positions 0 .. position, with the softmax kept online (Milakov and
+// Gimelshein 2018) over tiles of LOCAL positions: any KV length. Grid: (heads, columns). LOCAL is at
+// least HEAD_SIZE / 2.
+#extension GL_GOOGLE_include_directive : require
+#include "lib/bindings.glsl"
+#include "lib/reduce.glsl"
+
+layout(constant_id = WISP_C_X) const uint X = 0;
+layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 8;
+layout(constant_id = WISP_C_Y) const uint Y = 0;
+layout(constant_id = WISP_C_Y_STRIDE) const uint Y_STRIDE = 8;
+layout(constant_id = WISP_C_HEADS) const uint HEADS = 1;
+layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
+layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
+layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
+layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
+
+layout(set = 0, binding = WISP_BIND_KV_VEC4) readonly buffer KvVec4 { uvec4 kv4[]; };
+layout(set = 0, binding = WISP_BIND_KV_WORD) readonly buffer KvWord { uint kv[]; };
+layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
+
+const uint PAIRS = HEAD_SIZE / 2u;              // pairs of V elements, one a thread
+const uint SLICES = LOCAL / PAIRS;              // groups of threads that take every SLICES-th position
+
+shared vec4 query[WISP_MAX_LOCAL / 2];          // [HEAD_SIZE / 4]
+shared float share[WISP_MAX_LOCAL];             // exp(score - maximum) of the tile's positions
+shared vec2 slices[WISP_MAX_LOCAL];
+
+vec2 value_pair(uint element) {                 // elements `element`, `element + 1` of the slot
+  return KV_F32 == 1u ? uintBitsToFloat(uvec2(kv[element], kv[element + 1u])) : unpackHalf2x16(kv[element / 2u]);
+}
+
+void main() {
+  const uint id = gl_LocalInvocationID.x;
+  const uint head = gl_WorkGroupID.x;
+  const uint column = gl_WorkGroupID.y;
+  const uint positions = steps[WISP_STEP_POSITION] + column + 1u;
+  const uint row = 2u * KV_HEADS * HEAD_SIZE;   // elements of a position: K row, V row
+  const uint key = head / (HEADS / KV_HEADS) * HEAD_SIZE;
+  const uint value = key + KV_HEADS * HEAD_SIZE;
+
+  for (uint i = id; i < HEAD_SIZE / 4u; i += LOCAL) {
+    const uint x = X + column * X_STRIDE + head * HEAD_SIZE + 4u * i;
+    query[i] = SCALE * vec4(data[x], data[x + 1u], data[x + 2u], data[x + 3u]);
+  }
+  barrier();
+
+  float maximum = MINUS_INFINITY;
+  float total = 0.0;
+  const uint slice = id / PAIRS;
+  vec2 sum = vec2(0.0);
+
+  for (uint begin = 0u; begin < positions; begin += LOCAL) {
+    const uint position = begin + id;
+    float score = MINUS_INFINITY;
+    if (position < positions) {
+      const uint first = position * row + key;
+      score = 0.0;
+      if (KV_F32 == 1u) {
+        for (uint i = 0u; i < HEAD_SIZE / 4u; i++) score += dot(query[i], uintBitsToFloat(kv4[first / 4u + i]));
+      } else {
+        for (uint i = 0u; i < HEAD_SIZE / 8u; i++) {
+          const uvec4 k = kv4[first / 8u + i];
+          score += dot(query[2u * i], vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y)));
+          score += dot(query[2u * i + 1u], vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w)));
+        }
+      }
+    }
+    const float new_maximum = max(maximum, reduce_max(score));
+    const float weight = position < positions ? exp(score - new_maximum) : 0.0;
+    const float correction = exp(maximum - new_maximum);   // 0 for the first tile
+    total = total * correction + reduce_add(weight, LOCAL);
+    maximum = new_maximum;
+    share[id] = weight;
+    barrier();
+    const uint tile = min(LOCAL, positions - begin);
+    sum *= correction;
+    if (slice < SLICES)
+      for (uint i = slice; i < tile; i += SLICES) sum += share[i] * value_pair((begin + i) * row + value + 2u * (id % PAIRS));
+    barrier();
+  }
+
+  slices[id] = sum;
+  barrier();
+  if (id < PAIRS) {
+    vec2 result = vec2(0.0);
+    for (uint s = 0u; s < SLICES; s++) result += slices[s * PAIRS + id];
+    const uint y = Y + column * Y_STRIDE + head * HEAD_SIZE + 2u * id;
+    data[y] = result.x / total;
+    data[y + 1u] = result.y / total;
+  }
+}

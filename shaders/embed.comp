@@ -1,0 +1,31 @@
+#version 450
+// SPDX-License-Identifier: Apache-2.0
+// x[column] = row tokens[position + column] of the embedding. One invocation makes 4 elements; grid (cols / 4 / LOCAL, columns).
+#extension GL_GOOGLE_include_directive : require
+#include "lib/bindings.glsl"
+#include "lib/weights.glsl"
+
+layout(constant_id = WISP_C_COLS) const uint COLS = 32;
+layout(constant_id = WISP_C_ROWS) const uint ROWS = 1;
+layout(constant_id = WISP_C_ROW_BEGIN) const uint ROW_BEGIN = 0;
+layout(constant_id = WISP_C_Y) const uint Y = 0;
+layout(constant_id = WISP_C_Y_STRIDE) const uint Y_STRIDE = 32;
+layout(constant_id = WISP_C_LAYOUT0) const uint LAYOUT0 = 0;
+layout(constant_id = WISP_C_QUANTS0) const uint QUANTS0 = 0;
+layout(constant_id = WISP_C_SCALES0) const uint SCALES0 = 0;
+
+layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
+
+void main() {
+  const uint element = 4u * gl_GlobalInvocationID.x;
+  const uint column = gl_WorkGroupID.y;
+  const uint row = tokens[steps[WISP_STEP_POSITION] + column] - ROW_BEGIN;  // wraps far above ROWS for rows of earlier windows
+  if (element >= COLS || row >= ROWS) return;
+  const Matrix m = Matrix(LAYOUT0, QUANTS0, SCALES0);
+  const uint block = row * ((COLS + 31u) / 32u) + element / 32u;
+  const uint part = (element % 32u) / 4u;
+  const vec2 scale = block_scale(m, block, part);
+  const vec4 values = block_part(m.layout_id, m.quants + block * block_vectors(m.layout_id), part) * scale.x + scale.y;
+  const uint y = Y + column * Y_STRIDE + element;
+  [[unroll]] for (uint i = 0u; i < 4u; i++) if (element + i < COLS) data[y + i] = values[i];
+}
