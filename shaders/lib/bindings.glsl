@@ -15,4 +15,4 @@ layout(push_constant) uniform Push {
   uint first_column;
 } push;
 
-const float MINUS_INFINITY = uintBitsToFloat(0xff800000u);
+#define MINUS_INFINITY uintBitsToFloat(0xff800000u)
