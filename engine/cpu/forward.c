@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cpu/forward.h"
+
+/* More parts than threads, so that one that was interrupted does not hold up the others. */
+enum { PARTS_PER_THREAD = 4 };
+
+/* Units [begin, end) of an op: rows of a matrix, tokens, heads. */
+typedef struct job job;
+typedef void range_fn(const job *j, uint32_t begin, uint32_t end, uint32_t worker);
+struct job {
+  const wisp_cpu_pass *pass;
+  const wisp_op *op;
+  range_fn *run;
+  uint32_t units;
+};
+
+static void run_part(void *argument, uint32_t part, uint32_t parts, uint32_t worker) {
+  const job *j = argument;
+  j->run(j, wisp_share(j->units, part, parts), wisp_share(j->units, part + 1, parts), worker);
+}
+
+static void spread(const wisp_cpu_pass *pass, const wisp_op *op, range_fn *run, uint32_t units) {
+  job j = {.pass = pass, .op = op, .run = run, .units = units};
+  uint32_t threads = wisp_threads_count(pass->threads), parts = threads == 1 ? 1 : threads * PARTS_PER_THREAD;
+  wisp_threads_run(pass->threads, run_part, &j, units < parts ? units : parts);
+}
+
+/* ---- Pieces ------------------------------------------------------------------------------------------------------- */
+
+static uint32_t kv_width(const wisp_model *m) {
+  return m->kv_heads * m->head_size;
+}
+
+/* Rows [begin, end) of a matrix for the columns from `from` on. */
+static void matmul(const wisp_cpu_pass *pass, const wisp_matrix *matrix, uint32_t begin, uint32_t end, const float *input,
+                   uint32_t from, float *output, size_t stride, uint32_t worker) {
+  pass->kernels->matmul(matrix, begin, end, input + (size_t)from * matrix->cols, pass->count - from,
+                        pass->rows + worker * pass->row_floats, output, stride);
+}
+
+static void norm_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_model *m = j->pass->plan->model;
+  for (uint32_t c = begin; c < end; c++) {
+    j->pass->kernels->rmsnorm(j->pass->x + (size_t)c * m->width, j->op->norm, m->width, m->norm_epsilon,
+                              j->pass->normed + (size_t)c * m->width);
+  }
+}
+
+/* x += M input, rows [begin, end). */
+static void project_rows(const job *j, const float *input, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  const size_t width = pass->plan->model->width;
+  matmul(pass, j->op->matrices[0], begin, end, input, 0, pass->projected, width, worker);
+  for (uint32_t c = 0; c < pass->count; c++) {
+    for (size_t r = begin; r < end; r++) pass->x[c * width + r] += pass->projected[c * width + r];
+  }
+}
+
+/* ---- Ops ---------------------------------------------------------------------------------------------------------- */
+
+static void embed_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  for (uint32_t c = begin; c < end; c++) {
+    pass->kernels->embed(j->op->matrices[0], (uint32_t)pass->ids[c], pass->x + (size_t)c * pass->plan->model->width);
+  }
+}
+
+static void embed(const wisp_cpu_pass *pass, const wisp_op *op) {
+  spread(pass, op, embed_tokens, pass->count);
+}
+
+/* The rows of q, k and v are numbered one behind the other. */
+static void qkv_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  const wisp_model *m = pass->plan->model;
+  float *const outputs[3] = {pass->q, pass->kv, pass->kv + kv_width(m)};
+  const size_t strides[3] = {(size_t)m->heads * m->head_size, 2 * (size_t)kv_width(m), 2 * (size_t)kv_width(m)};
+  for (uint32_t i = 0, first = 0; i < 3; first += j->op->matrices[i++]->rows) {
+    const wisp_matrix *matrix = j->op->matrices[i];
+    uint32_t from = begin > first ? begin - first : 0, to = end > first ? end - first : 0;
+    if (to > matrix->rows) to = matrix->rows;
+    if (from < to) matmul(pass, matrix, from, to, pass->normed, 0, outputs[i], strides[i], worker);
+  }
+}
+
+static uint8_t *cache_at(const wisp_cpu_pass *pass, const wisp_op *op, uint32_t position) {
+  size_t row_bytes = (size_t)wisp_plan_kv_row_bytes(pass->plan, (uint32_t)wisp_kv_type_bytes(pass->kv_type));
+  return pass->cache + ((size_t)op->kv_slot * pass->context + position) * row_bytes;
+}
+
+static void place_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  const wisp_model *m = pass->plan->model;
+  const uint32_t half = m->head_size / 2;
+  for (uint32_t c = begin; c < end; c++) {
+    const float *turns = pass->turns + 2 * (size_t)(pass->position + c) * half;
+    float *q = pass->q + (size_t)c * m->heads * m->head_size, *kv = pass->kv + (size_t)c * 2 * kv_width(m);
+    for (uint32_t h = 0; h < m->heads; h++) pass->kernels->rope(q + (size_t)h * m->head_size, turns, half);
+    for (uint32_t h = 0; h < m->kv_heads; h++) pass->kernels->rope(kv + (size_t)h * m->head_size, turns, half);
+    pass->kernels->kv_write(kv, kv_width(m), pass->kv_type, cache_at(pass, j->op, pass->position + c));
+  }
+}
+
+static void qkv(const wisp_cpu_pass *pass, const wisp_op *op) {
+  spread(pass, op, norm_tokens, pass->count);
+  spread(pass, op, qkv_rows, op->matrices[0]->rows + op->matrices[1]->rows + op->matrices[2]->rows);
+  spread(pass, op, place_tokens, pass->count);
+}
+
+/* Unit: a head of a token. */
+static void attention_heads(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  const wisp_model *m = pass->plan->model;
+  const wisp_kv_slot slot = {.positions = cache_at(pass, j->op, 0), .type = pass->kv_type, .kv_width = kv_width(m)};
+  for (uint32_t unit = begin; unit < end; unit++) {
+    uint32_t token = unit / m->heads, head = unit % m->heads, kv_head = head / (m->heads / m->kv_heads);
+    pass->kernels->attention(pass->q + (size_t)unit * m->head_size, &slot, kv_head, m->head_size, pass->position + token + 1,
+                             pass->scores + (size_t)worker * pass->context, pass->attended + (size_t)unit * m->head_size);
+  }
+}
+
+static void attention(const wisp_cpu_pass *pass, const wisp_op *op) {
+  spread(pass, op, attention_heads, pass->count * pass->plan->model->heads);
+}
+
+static void attn_out_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  project_rows(j, j->pass->attended, begin, end, worker);
+}
+
+static void attn_out(const wisp_cpu_pass *pass, const wisp_op *op) {
+  spread(pass, op, attn_out_rows, op->matrices[0]->rows);
+}
+
+static void gate_up_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  const size_t width = pass->plan->model->ffn_width;
+  matmul(pass, j->op->matrices[0], begin, end, pass->normed, 0, pass->gate, width, worker);
+  matmul(pass, j->op->matrices[1], begin, end, pass->normed, 0, pass->up, width, worker);
+  for (uint32_t c = 0; c < pass->count; c++) {
+    pass->kernels->silu_mul(pass->gate + c * width + begin, pass->up + c * width + begin, end - begin);
+  }
+}
+
+static void gate_up(const wisp_cpu_pass *pass, const wisp_op *op) {
+  spread(pass, op, norm_tokens, pass->count);
+  spread(pass, op, gate_up_rows, op->matrices[0]->rows);
+}
+
+static void down_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  project_rows(j, j->pass->gate, begin, end, worker);
+}
+
+static void down(const wisp_cpu_pass *pass, const wisp_op *op) {
+  spread(pass, op, down_rows, op->matrices[0]->rows);
+}
+
+static void head_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  matmul(pass, j->op->matrices[0], begin, end, pass->normed, pass->wanted, pass->logits, pass->plan->model->vocabulary, worker);
+}
+
+static void head(const wisp_cpu_pass *pass, const wisp_op *op) {
+  if (pass->wanted == pass->count) return;
+  spread(pass, op, norm_tokens, pass->count);
+  spread(pass, op, head_rows, op->matrices[0]->rows);
+}
+
+static void sample(const wisp_cpu_pass *pass, const wisp_op *op) {
+  /* The next token is chosen where the logits are, between two passes: the executor's greedy, the session's sampler. */
+}
+
+wisp_status wisp_cpu_forward(const wisp_cpu_pass *pass) {
+  static void (*const run[])(const wisp_cpu_pass *, const wisp_op *) = {
+      [WISP_OP_EMBED] = embed,     [WISP_OP_QKV] = qkv,   [WISP_OP_ATTENTION] = attention, [WISP_OP_ATTN_OUT] = attn_out,
+      [WISP_OP_GATE_UP] = gate_up, [WISP_OP_DOWN] = down, [WISP_OP_HEAD] = head,           [WISP_OP_SAMPLE] = sample,
+  };
+  for (uint32_t i = 0; i < pass->plan->op_count; i++) {
+    const wisp_op *op = &pass->plan->ops[i];
+    /* Not once the logits are written: a pass that ends has its logits, one that is cancelled leaves them as they were. */
+    if (op->kind != WISP_OP_SAMPLE && pass->cancel && *pass->cancel) return WISP_ERROR_CANCELLED;
+    run[op->kind](pass, op);
+  }
+  return WISP_OK;
+}

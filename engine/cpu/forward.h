@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The forward pass on the CPU: walks the plan's op list for a chunk of tokens of one timeline. */
+#ifndef WISP_CPU_FORWARD_H
+#define WISP_CPU_FORWARD_H
+
+#include "cpu/kernels.h"
+#include "cpu/threads.h"
+#include "plan/plan.h"
+
+enum { WISP_CPU_CHUNK = 64 }; /* tokens at once: enough to pay for dequantising a row, few enough for the caches */
+
+typedef struct wisp_cpu_pass {
+  const wisp_plan *plan;
+  const wisp_cpu_kernels *kernels;
+  wisp_threads *threads;
+  const volatile int *cancel; /* NULL = never */
+
+  uint8_t *cache; /* [kv_slots][context][K: kv_width | V: kv_width], f16 or f32 */
+  wisp_kv_type kv_type;
+  uint32_t context;
+  float *turns; /* [context][head_size / 2] (cos, sin) */
+
+  /* Scratch; chunk = min(context, WISP_CPU_CHUNK) */
+  float *x;         /* [chunk][width]: the residual stream */
+  float *normed;    /* [chunk][width] */
+  float *q;         /* [chunk][heads * head_size] */
+  float *kv;        /* [chunk][K: kv_width | V: kv_width] */
+  float *attended;  /* [chunk][heads * head_size] */
+  float *projected; /* [chunk][width] */
+  float *gate, *up; /* [chunk][ffn_width] */
+  float *rows;      /* [threads][row_floats]: a dequantised row for each thread */
+  size_t row_floats;
+  float *scores; /* [threads][context] */
+
+  /* The chunk: */
+  const int32_t *ids; /* [count] */
+  uint32_t count;     /* <= chunk */
+  uint32_t position;  /* of ids[0] */
+  uint32_t wanted;    /* logits for columns [wanted, count) */
+  float *logits;      /* [count - wanted][vocabulary] */
+} wisp_cpu_pass;
+
+/* Fills the cache at positions [position, position + count), and logits. CANCELLED (not logged) between ops, logits untouched.
+ */
+wisp_status wisp_cpu_forward(const wisp_cpu_pass *pass);
+
+#endif
