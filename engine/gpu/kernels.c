@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gpu/kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { EMBED_LOCAL = 64, SAMPLE_LOCAL = 256, MATRIX_LOCAL = 128 };
+
+static uint32_t round_up(uint32_t value, uint32_t to) {
+  return (value + to - 1) / to * to;
+}
+
+static uint32_t float_bits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *m) {
+  if (m->width % 4 || m->ffn_width % 4 || m->head_size % 8 || m->head_size > 2 * WISP_MAX_LOCAL)
+    return wisp_fail(host, WISP_ERROR_UNSUPPORTED,
+                     "%s: the GPU kernels need width %u and FFN width %u divisible by 4, head size %u by 8 and at most %u; "
+                     "run it with --device cpu",
+                     m->name, m->width, m->ffn_width, m->head_size, 2 * WISP_MAX_LOCAL);
+  return WISP_OK;
+}
+
+/* Threads that share a row: 16, fewer where a row has fewer blocks of 32 weights. */
+static uint32_t row_threads(uint32_t cols) {
+  const uint32_t blocks = wisp_layout_row_blocks(cols);
+  uint32_t threads = 16;
+  while (threads > 1 && threads > blocks) threads /= 2;
+  return threads;
+}
+
+static uint32_t group_rows(uint32_t cols) {
+  return MATRIX_LOCAL / row_threads(cols);
+}
+
+static uint32_t vocabulary_groups(const wisp_model *m, const wisp_window *window) {
+  return (window->rows + group_rows(m->width) - 1) / group_rows(m->width);
+}
+
+void wisp_activations_plan(wisp_activations *a, const wisp_model *m, const wisp_weights *weights, const wvk_caps *caps,
+                           uint32_t columns) {
+  const uint32_t q = m->heads * m->head_size;
+  *a = (wisp_activations){.columns = columns, .logit_columns = 8, .logit_stride = round_up(m->vocabulary, 4)};
+  for (uint32_t i = 0; i < weights->head_parts; i++) a->candidate_stride += vocabulary_groups(m, &weights->head[i]);
+  uint32_t at = 0;
+  const struct {
+    uint32_t *offset, floats;
+  } parts[] = {
+      {&a->x, columns * m->width},
+      {&a->q, columns * q},
+      {&a->attention, columns * q},
+      {&a->hidden, columns * m->ffn_width},
+      {&a->logits, a->logit_columns * a->logit_stride},
+      {&a->candidates, a->logit_columns * a->candidate_stride * 2},
+  };
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    *parts[i].offset = at;
+    at = round_up(at + parts[i].floats, 64);
+  }
+  a->rope = at;
+}
+
+static const wisp_shader *find_shader(const char *name) {
+  for (uint32_t i = 0; i < wisp_shader_count; i++)
+    if (!strcmp(wisp_shaders[i].name, name)) return &wisp_shaders[i];
+  return NULL;
+}
+
+static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp_op_kind kind, const char *base, bool batch) {
+  char name[48];
+  const bool subgroup = context->caps->subgroup_shuffle && !(context->refused & 1u << kind);
+  snprintf(name, sizeof name, "%s%s%s", base, batch ? "_batch" : "", subgroup ? "_subgroup" : "");
+  return find_shader(name);
+}
+
+static void set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *placed) {
+  constants[WISP_C_LAYOUT0 + 3 * index] = placed->layout->id;
+  constants[WISP_C_QUANTS0 + 3 * index] = placed->quants;
+  constants[WISP_C_SCALES0 + 3 * index] = placed->scales;
+}
+
+/* x, y and their strides for the ops with matrices. */
+static void set_data(uint32_t *constants, uint32_t x, uint32_t x_stride, uint32_t y, uint32_t y_stride) {
+  constants[WISP_C_X] = x;
+  constants[WISP_C_X_STRIDE] = x_stride;
+  constants[WISP_C_Y] = y;
+  constants[WISP_C_Y_STRIDE] = y_stride;
+}
+
+static void set_heads(uint32_t *constants, const wisp_kernel_context *context) {
+  constants[WISP_C_HEADS] = context->model->heads;
+  constants[WISP_C_KV_HEADS] = context->model->kv_heads;
+  constants[WISP_C_HEAD_SIZE] = context->model->head_size;
+  constants[WISP_C_KV_F32] = context->kv_f32;
+}
+
+/* Geometry of the matrix kernels; returns the workgroups for rows. */
+static uint32_t set_rows(uint32_t *constants, uint32_t rows, uint32_t cols, bool batch) {
+  const uint32_t room = WISP_TILE_FLOATS / (batch ? WISP_BATCH_COLUMNS : 1), tiles = (cols + room - 1) / room;
+  constants[WISP_C_LOCAL] = MATRIX_LOCAL;
+  constants[WISP_C_ROW_THREADS] = row_threads(cols);
+  constants[WISP_C_ROWS] = rows;
+  constants[WISP_C_COLS] = cols;
+  constants[WISP_C_TILE] = round_up((cols + tiles - 1) / tiles, 32);
+  return (rows + group_rows(cols) - 1) / group_rows(cols);
+}
+
+static void set_norm(uint32_t *constants, const wisp_kernel_context *context, uint32_t norm) {
+  constants[WISP_C_NORM] = norm;
+  constants[WISP_C_EPSILON] = float_bits(context->model->norm_epsilon);
+}
+
+uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op) {
+  return op->kind == WISP_OP_EMBED  ? context->weights->embedding_parts
+         : op->kind == WISP_OP_HEAD ? context->weights->head_parts
+                                    : 1;
+}
+
+wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
+  const wisp_model *m = context->model;
+  const wisp_activations *a = &context->activations;
+  const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
+  wisp_kernel_call call = {.columns_each = batch ? WISP_BATCH_COLUMNS : 1};
+  uint32_t *c = call.kernel.constants;
+  if (op->executed_block >= 0 && op->matrix_count) call.window = &context->weights->blocks[op->weight_block];
+  switch (op->kind) {
+  case WISP_OP_EMBED:
+    call.window = &context->weights->embedding[part];
+    call.kernel.shader = find_shader("embed");
+    c[WISP_C_LOCAL] = EMBED_LOCAL;
+    c[WISP_C_COLS] = m->width;
+    c[WISP_C_ROWS] = call.window->rows;
+    c[WISP_C_ROW_BEGIN] = call.window->row_begin;
+    c[WISP_C_Y] = a->x;
+    c[WISP_C_Y_STRIDE] = m->width;
+    set_matrix(c, 0, &call.window->matrices[0]);
+    call.groups_x = (m->width / 4 + EMBED_LOCAL - 1) / EMBED_LOCAL;
+    call.columns_each = 1;
+    break;
+  case WISP_OP_QKV:
+    call.kernel.shader = choose_shader(context, op->kind, "qkv", batch);
+    call.groups_x = set_rows(c, q_rows + 2 * kv_rows, m->width, batch);
+    set_data(c, a->x, m->width, a->q, q_rows);
+    set_norm(c, context, call.window->norms[0]);
+    for (uint32_t i = 0; i < 3; i++) set_matrix(c, i, &call.window->matrices[i]);
+    set_heads(c, context);
+    c[WISP_C_ROPE] = a->rope;
+    break;
+  case WISP_OP_ATTENTION:
+    call.kernel.shader = choose_shader(context, op->kind, "attention", false);
+    c[WISP_C_LOCAL] = m->head_size > MATRIX_LOCAL * 2 ? WISP_MAX_LOCAL : MATRIX_LOCAL;
+    set_data(c, a->q, q_rows, a->attention, q_rows);
+    set_heads(c, context);
+    c[WISP_C_SCALE] = float_bits(1.0f / sqrtf((float)m->head_size));
+    call.groups_x = m->heads;
+    call.columns_each = 1;
+    break;
+  case WISP_OP_ATTN_OUT:
+    call.kernel.shader = choose_shader(context, op->kind, "residual", batch);
+    call.groups_x = set_rows(c, m->width, q_rows, batch);
+    set_data(c, a->attention, q_rows, a->x, m->width);
+    set_matrix(c, 0, &call.window->matrices[3]);
+    break;
+  case WISP_OP_GATE_UP:
+    call.kernel.shader = choose_shader(context, op->kind, "gate_up", batch);
+    call.groups_x = set_rows(c, m->ffn_width, m->width, batch);
+    set_data(c, a->x, m->width, a->hidden, m->ffn_width);
+    set_norm(c, context, call.window->norms[1]);
+    for (uint32_t i = 0; i < 2; i++) set_matrix(c, i, &call.window->matrices[4 + i]);
+    break;
+  case WISP_OP_DOWN:
+    call.kernel.shader = choose_shader(context, op->kind, "residual", batch);
+    call.groups_x = set_rows(c, m->width, m->ffn_width, batch);
+    set_data(c, a->hidden, m->ffn_width, a->x, m->width);
+    set_matrix(c, 0, &call.window->matrices[6]);
+    break;
+  case WISP_OP_HEAD:
+    call.window = &context->weights->head[part];
+    call.kernel.shader = choose_shader(context, op->kind, "head", batch);
+    call.groups_x = set_rows(c, call.window->rows, m->width, batch);
+    set_data(c, a->x, m->width, a->logits, a->logit_stride);
+    set_norm(c, context, call.window->norms[0]);
+    set_matrix(c, 0, &call.window->matrices[0]);
+    c[WISP_C_ROW_BEGIN] = call.window->row_begin;
+    c[WISP_C_CANDIDATES] = a->candidates;
+    c[WISP_C_CANDIDATE_STRIDE] = a->candidate_stride;
+    for (uint32_t i = 0; i < part; i++) c[WISP_C_CANDIDATE_BEGIN] += vocabulary_groups(m, &context->weights->head[i]);
+    break;
+  case WISP_OP_SAMPLE:
+    call.kernel.shader = find_shader("sample");
+    c[WISP_C_LOCAL] = SAMPLE_LOCAL;
+    c[WISP_C_CANDIDATES] = a->candidates;
+    c[WISP_C_CANDIDATE_STRIDE] = a->candidate_stride;
+    call.groups_x = 1;
+    call.columns_each = 1;
+    break;
+  }
+  return call;
+}

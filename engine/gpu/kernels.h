@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * From an op of the plan to a shader variant, its specialisation constants and its grid. */
+#ifndef WISP_GPU_KERNELS_H
+#define WISP_GPU_KERNELS_H
+
+#include "gpu/weights.h"
+#include "plan/plan.h"
+#include "shaders.h"
+#include "shared/kernel.h"
+
+/* Where activations lie in a timeline's data buffer, in floats, and how many tokens fit. The same for all timelines of an executor. */
+typedef struct wisp_activations {
+  uint32_t columns;                /* tokens of a batch */
+  uint32_t logit_columns;          /* tokens whose logits are held at a time */
+  uint32_t x;                      /* [columns][width]: residual stream */
+  uint32_t q;                      /* [columns][heads * head_size] */
+  uint32_t attention;              /* [columns][heads * head_size] */
+  uint32_t hidden;                 /* [columns][ffn_width] */
+  uint32_t logits;                 /* [logit_columns][vocabulary rounded up to 4] */
+  uint32_t logit_stride;
+  uint32_t candidates;             /* (logit, id)[logit_columns][candidate_stride] */
+  uint32_t candidate_stride;
+  uint32_t rope;                   /* (cos, sin)[context][head_size / 2]; last, so that it may have any length */
+} wisp_activations;
+
+typedef struct wisp_kernel {
+  const wisp_shader *shader;
+  uint32_t constants[WISP_C_COUNT];
+} wisp_kernel;
+
+typedef struct wisp_kernel_call {
+  wisp_kernel kernel;
+  const wisp_window *window;       /* weights it reads, NULL for none */
+  uint32_t groups_x;               /* groups_y = ceil(columns / columns_each) */
+  uint32_t columns_each;
+} wisp_kernel_call;
+
+/* What all kernels of an executor have in common. */
+typedef struct wisp_kernel_context {
+  const wisp_model *model;
+  const wisp_weights *weights;
+  const wvk_caps *caps;
+  wisp_activations activations;
+  bool kv_f32;
+  uint32_t refused;                /* bit of each op kind whose subgroup variant this device does not get right */
+} wisp_kernel_context;
+
+/* Fails (UNSUPPORTED, with the reason) for shapes the kernels do not take. */
+wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *model);
+
+void wisp_activations_plan(wisp_activations *activations, const wisp_model *model, const wisp_weights *weights,
+                           const wvk_caps *caps, uint32_t columns);
+
+/* How many dispatches op takes: embedding and head one for each of their windows, else one. */
+uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op);
+
+/* The call for part of op. batch: several tokens at a time. */
+wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch);
+
+#endif
