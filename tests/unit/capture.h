@@ -35,7 +35,7 @@ static inline void *capture_reallocate(void *user, void *pointer, size_t size) {
     return NULL;
   }
   if (size > c->largest) c->largest = size;
-  if (++c->allocations == c->fail_at) return NULL;
+  if (++c->allocations == c->fail_at || size > (size_t)-1 / 4) return NULL; /* sanitizers abort at absurd sizes */
   void *block = realloc(pointer, size);
   if (block && !pointer) c->live++;
   return block;
