@@ -467,7 +467,7 @@ Test(gguf, order_does_not_matter) {
     snprintf(name, sizeof name, "t%d", i);
     uint32_t value = COUNT;
     cr_assert_eq(wisp_gguf_u32(&gguf, name, true, &value), WISP_OK);
-    cr_assert_eq(value, i);
+    cr_assert_eq(value, (uint32_t)i);
     const wisp_gguf_tensor *tensor = wisp_gguf_find_tensor(&gguf, name);
     cr_assert_not_null(tensor, "%s", name);
     cr_assert_eq(wisp_load_f32(tensor->data), (float)i);
