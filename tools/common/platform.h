@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the commands need of the operating system; the only file of them that is not plain C. */
+#ifndef WISP_TOOLS_PLATFORM_H
+#define WISP_TOOLS_PLATFORM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+bool platform_is_terminal(FILE *file);
+
+double platform_now_ms(void);  /* monotonic */
+double platform_cpu_ms(void);  /* processor time of this process, all threads, user and system */
+uint32_t platform_cores(void); /* processors that this process may use */
+
+/* Largest resident size since the last reset, in bytes; where the system cannot reset, since the start. 0 = unknown. */
+uint64_t platform_peak_rss(void);
+void platform_reset_peak_rss(void);
+
+/* While on_interrupt is not NULL, Ctrl-C calls it (from a signal handler: it may only set flags); a second Ctrl-C before the
+ * next call ends the process. NULL restores the default. Not thread-safe. */
+void platform_on_interrupt(void (*on_interrupt)(void));
+
+/* Makes the folder for cached files of this user and writes its path; false if there is none. */
+bool platform_cache_folder(char *path, size_t size);
+
+/* Puts text of size bytes into the file in one step, so that readers see the old or the new one. */
+bool platform_replace_file(const char *path, const void *data, size_t size);
+
+#endif
