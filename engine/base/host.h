@@ -6,9 +6,9 @@
 #include "wisp/wisp.h"
 
 #if defined(__GNUC__)
-#  define WISP_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+#define WISP_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 #else
-#  define WISP_PRINTF(format_index, first)
+#define WISP_PRINTF(format_index, first)
 #endif
 
 /* Zeroed memory, or NULL when there is none. count * size is checked for overflow. */
@@ -29,10 +29,10 @@ wisp_status wisp_fail(const wisp_host *host, wisp_status status, const char *for
 
 wisp_status wisp_fail_memory(const wisp_host *host, const char *what, uint64_t bytes);
 
-#define WISP_TRY(expression)                                                                                                    \
-  do {                                                                                                                          \
-    wisp_status wisp_try_status = (expression);                                                                                 \
-    if (wisp_try_status != WISP_OK) return wisp_try_status;                                                                     \
+#define WISP_TRY(expression)                                                                                                   \
+  do {                                                                                                                         \
+    wisp_status wisp_try_status = (expression);                                                                                \
+    if (wisp_try_status != WISP_OK) return wisp_try_status;                                                                    \
   } while (0)
 
 #endif

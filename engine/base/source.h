@@ -8,10 +8,10 @@
 typedef struct wisp_bytes {
   const uint8_t *data;
   uint64_t size;
-  char *name;        /* the path, or "(memory)", "(fd 5)", ...: for messages */
-  void *mapping;     /* private: base of the mapping, or NULL */
-  uint64_t mapped;   /* private: its size */
-  void *owned;       /* private: block read into memory, or NULL */
+  char *name;      /* the path, or "(memory)", "(fd 5)", ...: for messages */
+  void *mapping;   /* private: base of the mapping, or NULL */
+  uint64_t mapped; /* private: its size */
+  void *owned;     /* private: block read into memory, or NULL */
 } wisp_bytes;
 
 /* Opens source (not its synthetic kind). A directory, an unreadable or an empty file fail with one clear line. */

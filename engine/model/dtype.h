@@ -23,15 +23,15 @@ typedef enum wisp_dtype {
 
 typedef struct wisp_dtype_info {
   wisp_dtype dtype;
-  const char *name;          /* "q4_0" */
-  uint32_t block_weights;    /* weights in a block: 1, 32 or 256; a row is a whole number of blocks */
+  const char *name;       /* "q4_0" */
+  uint32_t block_weights; /* weights in a block: 1, 32 or 256; a row is a whole number of blocks */
   uint32_t block_bytes;
   void (*dequantize)(const void *blocks, float *weights, size_t count); /* count: weights, a multiple of block_weights */
   void (*quantize)(const float *weights, void *blocks, size_t count);   /* plain rounding; NULL where not offered yet */
 } wisp_dtype_info;
 
-const wisp_dtype_info *wisp_dtype_find(uint32_t gguf_type);      /* NULL if unknown */
-const wisp_dtype_info *wisp_dtype_by_name(const char *name);     /* lower case; NULL if unknown */
+const wisp_dtype_info *wisp_dtype_find(uint32_t gguf_type);  /* NULL if unknown */
+const wisp_dtype_info *wisp_dtype_by_name(const char *name); /* lower case; NULL if unknown */
 
 /* IEEE half and bfloat16 with round to nearest even; infinities and NaN kept, subnormals exact. */
 float wisp_f16_to_f32(uint16_t half);
