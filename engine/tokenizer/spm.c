@@ -3,6 +3,8 @@
  * come out; what has no token is written as byte tokens. */
 #include "tokenizer/vocabulary.h"
 
+#include <utf8proc.h>
+
 static const char space_mark[] = "\xE2\x96\x81"; /* U+2581 */
 enum { SPACE_MARK_SIZE = 3 };
 
@@ -75,9 +77,11 @@ static bool merge_pair(const void *context, const wisp_symbol *left, const wisp_
   return true;
 }
 
-/* The size of a character by its first byte alone: bytes that are not UTF-8 end up as byte tokens either way. */
-static uint32_t character_size(uint8_t byte) {
-  return byte < 0xC0 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
+/* Size of the character at the start of the text; a byte that is not UTF-8 stands alone and becomes a byte token. */
+static uint32_t character_size(const char *text, size_t size) {
+  int32_t point;
+  utf8proc_ssize_t length = utf8proc_iterate((const uint8_t *)text, (utf8proc_ssize_t)(size < 4 ? size : 4), &point);
+  return length > 0 ? (uint32_t)length : 1;
 }
 
 static void push_symbol(wisp_encoder *encoder, const wisp_symbol *symbol) {
@@ -102,8 +106,7 @@ wisp_status wisp_spm_encode(wisp_encoder *encoder, const char *text, size_t size
   WISP_TRY(wisp_merger_reserve(&encoder->merger, encoder->tokenizer->host, writer.size));
   size_t count = 0;
   for (uint32_t at = 0, length; at < writer.size; at += length, count++) {
-    length = character_size((uint8_t)encoder->text[at]);
-    if (length > writer.size - at) length = (uint32_t)(writer.size - at);
+    length = character_size(encoder->text + at, writer.size - at);
     encoder->merger.symbols[count] = (wisp_symbol){.start = at, .length = length, .id = find(encoder, at, length)};
   }
   wisp_merger_run(&encoder->merger, count, merge_pair, encoder);
