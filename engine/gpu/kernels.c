@@ -42,8 +42,7 @@ static uint32_t vocabulary_groups(const wisp_model *m, const wisp_window *window
   return (window->rows + group_rows(m->width) - 1) / group_rows(m->width);
 }
 
-void wisp_activations_plan(wisp_activations *a, const wisp_model *m, const wisp_weights *weights, const wvk_caps *caps,
-                           uint32_t columns) {
+void wisp_activations_plan(wisp_activations *a, const wisp_model *m, const wisp_weights *weights, uint32_t columns) {
   const uint32_t q = m->heads * m->head_size;
   *a = (wisp_activations){.columns = columns, .logit_columns = 8, .logit_stride = round_up(m->vocabulary, 4)};
   for (uint32_t i = 0; i < weights->head_parts; i++) a->candidate_stride += vocabulary_groups(m, &weights->head[i]);

@@ -48,8 +48,7 @@ typedef struct wisp_kernel_context {
 /* Fails (UNSUPPORTED, with the reason) for shapes the kernels do not take. */
 wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *model);
 
-void wisp_activations_plan(wisp_activations *activations, const wisp_model *model, const wisp_weights *weights,
-                           const wvk_caps *caps, uint32_t columns);
+void wisp_activations_plan(wisp_activations *activations, const wisp_model *model, const wisp_weights *weights, uint32_t columns);
 
 /* How many dispatches op takes: embedding and head one for each of their windows, else one. */
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op);

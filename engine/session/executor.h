@@ -21,7 +21,7 @@ typedef struct wisp_executor_params {
   uint32_t threads;                  /* CPU: 0 = one for each physical core */
   uint32_t max_context;              /* longest timeline that will be asked for */
   bool validate;
-  bool statistics;                   /* capture pipeline statistics */
+  bool compile_only;                 /* build pipelines with statistics, put no weights on the device, execute nothing */
   wisp_cache cache;
   void (*progress)(void *user, const char *stage, float fraction);
   void *progress_user;

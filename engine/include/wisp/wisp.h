@@ -129,7 +129,8 @@ typedef struct wisp_model_source {
 typedef enum wisp_load {
   WISP_LOAD_VOCABULARY = 0,      /* metadata and tokenizer only: files without tensors work */
   WISP_LOAD_DESCRIPTION = 1,     /* + description and plan, checked against the tensors; nothing is put on a device */
-  WISP_LOAD_ALL = 2
+  WISP_LOAD_PIPELINES = 2,       /* + the pipelines built on the device, with statistics; no weights there, nothing executed */
+  WISP_LOAD_ALL = 3
 } wisp_load;
 
 /* A pipeline cache in the host's keeping. get: copies at most size bytes of the entry into data and returns the entry's whole

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Weights and pipelines on a Vulkan device. */
+#include "gpu/executor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "gpu/gpu.h"
+
+wisp_status wisp_gpu_status(wvk_status status) {
+  switch (status) {
+  case WVK_OK:
+    return WISP_OK;
+  case WVK_ERROR_MEMORY:
+    return WISP_ERROR_MEMORY;
+  case WVK_ERROR_NO_DEVICE:
+  case WVK_ERROR_DRIVER:
+  case WVK_ERROR_LOST:
+  case WVK_TIMEOUT:
+    break;
+  }
+  return WISP_ERROR_DEVICE;
+}
+
+static void forward_log(void *user, wvk_log_level level, const char *text) {
+  const wisp_host *host = user;
+  if (host->log) host->log(host->log_user, (wisp_log_level)level, text);
+}
+
+wvk_host wisp_gpu_host(const wisp_host *host) {
+  return (wvk_host){forward_log, (void *)host, host->reallocate, host->memory_user};
+}
+
+/* ---- Pipelines ---- */
+
+static int32_t find_kernel(const gpu_executor *e, const wisp_kernel *kernel) {
+  for (uint32_t i = 0; i < e->pipeline_count; i++)
+    if (e->kernels[i].shader == kernel->shader && !memcmp(e->kernels[i].constants, kernel->constants, sizeof kernel->constants))
+      return (int32_t)i;
+  return -1;
+}
+
+const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *e, const wisp_kernel *kernel) {
+  pthread_mutex_lock(&e->mutex);
+  const int32_t i = find_kernel(e, kernel);
+  const wvk_pipeline *pipeline = i < 0 ? NULL : e->pipelines[i];
+  pthread_mutex_unlock(&e->mutex);
+  return pipeline;
+}
+
+/* Adds the kernels of all ops that are not there yet; returns how many, or -1 where there is no room. */
+static int32_t collect_kernels(gpu_executor *e, const wisp_kernel_context *context, const wisp_op **reasons) {
+  const uint32_t before = e->pipeline_count;
+  for (uint32_t i = 0; i < e->plan->op_count; i++) {
+    const wisp_op *op = &e->plan->ops[i];
+    for (uint32_t part = 0; part < wisp_kernel_parts(context, op); part++)
+      for (int batch = 0; batch < 2; batch++) {
+        const wisp_kernel_call call = wisp_kernel_for(context, op, part, batch);
+        if (find_kernel(e, &call.kernel) >= 0) continue;
+        if (e->pipeline_count == WISP_GPU_MAX_PIPELINES) return -1;
+        reasons[e->pipeline_count] = op;
+        e->kernels[e->pipeline_count] = call.kernel;
+        e->pipelines[e->pipeline_count++] = NULL;
+      }
+  }
+  return (int32_t)(e->pipeline_count - before);
+}
+
+/* With WISP_SHADER_DIR set, a build that has the compiler takes the GLSL of that folder instead of the embedded SPIR-V. */
+static void compile_at_run_time(const gpu_executor *e, wvk_pipeline_params *params, const wisp_shader *shader) {
+  const char *directory = getenv("WISP_SHADER_DIR");
+  if (!directory) return;
+  const wvk_host host = wisp_gpu_host(e->host);
+  uint32_t *spirv;
+  size_t bytes;
+  if (!wvk_glsl_compile(&host, directory, shader->source, shader->defines, &spirv, &bytes)) return;
+  params->spirv = spirv;
+  params->spirv_bytes = bytes;
+}
+
+static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **reasons) {
+  wvk_pipeline_params params[WISP_GPU_MAX_PIPELINES];
+  wvk_status results[WISP_GPU_MAX_PIPELINES];
+  const uint32_t count = e->pipeline_count - first;
+  for (uint32_t i = 0; i < count; i++) {
+    const wisp_kernel *kernel = &e->kernels[first + i];
+    params[i] = (wvk_pipeline_params){.name = kernel->shader->name,
+                                      .spirv = kernel->shader->spirv,
+                                      .spirv_bytes = kernel->shader->bytes,
+                                      .constants = kernel->constants,
+                                      .constant_count = WISP_C_COUNT,
+                                      .statistics = e->compile_only};
+    compile_at_run_time(e, &params[i], kernel->shader);
+  }
+  const wvk_status status = wvk_pipelines_create(e->pipelines + first, results, e->layout, params, count, 4);
+  const wvk_host host = wisp_gpu_host(e->host);
+  for (uint32_t i = 0; i < count; i++)
+    if (params[i].spirv != e->kernels[first + i].shader->spirv) wvk_glsl_free(&host, (uint32_t *)params[i].spirv);
+  if (status == WVK_OK) return WISP_OK;
+  if (status == WVK_ERROR_MEMORY || status == WVK_ERROR_LOST) return wisp_gpu_status(status);
+
+  /* A driver that refuses a subgroup variant gets the plain one; refusing that is the end. */
+  uint32_t refused = 0;
+  const char *name = "";
+  for (uint32_t i = 0; i < count; i++)
+    if (results[i] != WVK_OK) {
+      name = e->kernels[first + i].shader->name;
+      if (!(e->kernels[first + i].shader->needs & WISP_NEEDS_SUBGROUP))
+        return wisp_fail(e->host, WISP_ERROR_DEVICE, "%s: the driver refuses the kernel %s, which has no replacement",
+                         wvk_device_caps(e->device)->name, name);
+      refused |= 1u << reasons[first + i]->kind;
+    }
+  wisp_log(e->host, WISP_LOG_WARN, "%s: the driver refuses the kernel %s; using the plain variant",
+           wvk_device_caps(e->device)->name, name);
+  e->context.refused |= refused;
+  for (uint32_t i = first; i < e->pipeline_count; i++) wvk_pipeline_destroy(&e->pipelines[i]);
+  e->pipeline_count = first;
+  return WISP_ERROR_UNSUPPORTED;
+}
+
+static wisp_status build_locked(gpu_executor *e, bool kv_f32) {
+  const wisp_op *reasons[WISP_GPU_MAX_PIPELINES];
+  for (;;) {
+    wisp_kernel_context context = e->context;
+    context.kv_f32 = kv_f32;
+    const uint32_t first = e->pipeline_count;
+    const int32_t added = collect_kernels(e, &context, reasons);
+    if (added < 0)
+      return wisp_fail(e->host, WISP_ERROR_UNSUPPORTED,
+                       "%s: blocks of this model differ so much that they need over %d pipelines", e->plan->model->name,
+                       WISP_GPU_MAX_PIPELINES);
+    const wisp_status status = added ? build_new(e, first, reasons) : WISP_OK;
+    if (status != WISP_ERROR_UNSUPPORTED) return status; /* UNSUPPORTED: again, with the plain variants */
+  }
+}
+
+wisp_status wisp_gpu_build_pipelines(gpu_executor *e, bool kv_f32) {
+  pthread_mutex_lock(&e->mutex);
+  const wisp_status status = build_locked(e, kv_f32);
+  pthread_mutex_unlock(&e->mutex);
+  return status;
+}
+
+/* ---- Cache ---- */
+
+static void load_cache(gpu_executor *e, const wisp_cache *cache) {
+  char key[64];
+  if (!cache->get) return;
+  wvk_cache_key(e->device, key);
+  const size_t size = cache->get(cache->user, key, NULL, 0);
+  void *data = size ? wisp_host_alloc(e->host, 1, size) : NULL;
+  if (data && cache->get(cache->user, key, data, size) == size) wvk_cache_load(e->device, data, size);
+  wisp_host_free(e->host, data);
+}
+
+static void save_cache(gpu_executor *e, const wisp_cache *cache) {
+  char key[64];
+  size_t size = 0;
+  if (!cache->put || !wvk_device_counters(e->device).pipelines_built) return;
+  wvk_cache_key(e->device, key);
+  if (wvk_cache_save(e->device, NULL, &size) != WVK_OK) return;
+  void *data = wisp_host_alloc(e->host, 1, size);
+  if (data && wvk_cache_save(e->device, data, &size) == WVK_OK) cache->put(cache->user, key, data, size);
+  wisp_host_free(e->host, data);
+}
+
+/* ---- Executor ---- */
+
+static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *params) {
+  WISP_TRY(wisp_kernels_check(e->host, e->plan->model));
+  const wvk_device_params device = {
+      .host = wisp_gpu_host(e->host), .index = params->device_index, .validate = params->validate};
+  WISP_GPU_TRY(wvk_device_create(&e->device, &device));
+  const wvk_caps *caps = wvk_device_caps(e->device);
+  load_cache(e, &params->cache);
+  WISP_GPU_TRY(wvk_layout_create(&e->layout, e->device, WISP_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
+  WISP_TRY(wisp_weights_open(&e->weights, e->host, e->compile_only ? NULL : e->device, caps, e->plan->model, params->progress,
+                             params->progress_user));
+  e->context = (wisp_kernel_context){.model = e->plan->model, .weights = &e->weights, .caps = caps};
+  wisp_activations_plan(&e->context.activations, e->plan->model, &e->weights, WISP_GPU_COLUMNS);
+  WISP_TRY(wisp_gpu_build_pipelines(e, false));
+  if (params->progress) params->progress(params->progress_user, "pipelines", 1.0f);
+  if (!e->compile_only) WISP_TRY(wisp_gpu_selftest(e));
+  save_cache(e, &params->cache);
+  wisp_log(e->host, WISP_LOG_INFO, "vulkan:%u %s, tier %s, %s reductions, %u pipelines", wvk_device_index(e->device),
+           caps->name, wvk_caps_tier(caps), caps->subgroup_shuffle ? "subgroup" : "shared-memory", e->pipeline_count);
+  return WISP_OK;
+}
+
+static void gpu_destroy(wisp_executor *executor) {
+  gpu_executor *e = (gpu_executor *)executor;
+  for (uint32_t i = 0; i < e->pipeline_count; i++) wvk_pipeline_destroy(&e->pipelines[i]);
+  wisp_weights_close(&e->weights);
+  wvk_layout_destroy(&e->layout);
+  wvk_device_destroy(&e->device);
+  pthread_mutex_destroy(&e->mutex);
+  wisp_host_free(e->host, e);
+}
+
+static wisp_status gpu_create(wisp_executor **executor, const wisp_executor_params *params) {
+  *executor = NULL;
+  gpu_executor *e = wisp_host_alloc(params->host, 1, sizeof *e);
+  if (!e) return wisp_fail_memory(params->host, "GPU executor", sizeof *e);
+  e->base.api = &wisp_gpu_executor;
+  e->host = params->host;
+  e->plan = params->plan;
+  e->max_context = params->max_context;
+  e->compile_only = params->compile_only;
+  pthread_mutex_init(&e->mutex, NULL);
+  const wisp_status status = open_executor(e, params);
+  if (status != WISP_OK) {
+    gpu_destroy(&e->base);
+    return status;
+  }
+  *executor = &e->base;
+  return WISP_OK;
+}
+
+static const char *const kinds[] = {
+    [WVK_KIND_OTHER] = "other",     [WVK_KIND_INTEGRATED] = "integrated", [WVK_KIND_DISCRETE] = "discrete",
+    [WVK_KIND_VIRTUAL] = "virtual", [WVK_KIND_SOFTWARE] = "software",
+};
+
+void wisp_gpu_device_info(const wvk_caps *caps, uint32_t index, wisp_device_info *info) {
+  *info = (wisp_device_info){.backend = "vulkan",
+                             .api_version = caps->api_version,
+                             .subgroup_size = caps->subgroup_size,
+                             .max_workgroup = caps->max_workgroup,
+                             .shared_memory = caps->shared_memory,
+                             .max_binding = caps->max_storage_range,
+                             .memory = caps->device_heap,
+                             .unified_memory = caps->unified_memory,
+                             .usable = caps->usable,
+                             .float16 = caps->float16,
+                             .int8 = caps->int8,
+                             .storage16 = caps->storage16,
+                             .storage8 = caps->storage8,
+                             .subgroup_arithmetic = caps->subgroup_arithmetic,
+                             .subgroup_shuffle = caps->subgroup_shuffle,
+                             .int_dot = caps->int_dot,
+                             .cooperative_matrix = caps->cooperative_matrix,
+                             .timeline_semaphore = caps->timeline_semaphore,
+                             .timestamps = caps->timestamp_ns > 0,
+                             .memory_model = caps->memory_model};
+  snprintf(info->selector, sizeof info->selector, "vulkan:%u", index);
+  snprintf(info->name, sizeof info->name, "%s", caps->name);
+  snprintf(info->driver, sizeof info->driver, "%s", caps->driver);
+  snprintf(info->kind, sizeof info->kind, "%s", kinds[caps->kind]);
+  snprintf(info->tier, sizeof info->tier, "%s", wvk_caps_tier(caps));
+  snprintf(info->why_not, sizeof info->why_not, "%s", caps->why_not);
+}
+
+static void gpu_get_stats(wisp_executor *executor, wisp_engine_stats *stats) {
+  const gpu_executor *e = (gpu_executor *)executor;
+  const wvk_counters counters = wvk_device_counters(e->device);
+  wisp_gpu_device_info(wvk_device_caps(e->device), wvk_device_index(e->device), &stats->device);
+  stats->threads = 0;
+  stats->device_bytes = counters.allocated_bytes;
+  stats->peak_device_bytes = counters.peak_allocated_bytes;
+  stats->pipelines_built = counters.pipelines_built;
+  stats->descriptor_writes = counters.descriptor_writes;
+  stats->allocations = counters.allocations;
+  stats->dispatches = counters.dispatches;
+  stats->barriers = counters.barriers;
+  stats->submits = counters.submits;
+}
+
+static const char *const constant_names[WISP_C_COUNT] = {
+    "local",
+    "row_threads",
+    "cols",
+    "rows",
+    "tile",
+    "x",
+    "x_stride",
+    "y",
+    "y_stride",
+    "norm",
+    "epsilon",
+    "layout0",
+    "quants0",
+    "scales0",
+    "layout1",
+    "quants1",
+    "scales1",
+    "layout2",
+    "quants2",
+    "scales2",
+    "heads",
+    "kv_heads",
+    "head_size",
+    "rope",
+    "kv_f32",
+    "row_begin",
+    "candidates",
+    "candidate_stride",
+    "candidate_begin",
+    "scale",
+};
+
+static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity) {
+  gpu_executor *e = (gpu_executor *)executor;
+  pthread_mutex_lock(&e->mutex);
+  for (uint32_t i = 0; i < e->pipeline_count && i < capacity; i++) {
+    wisp_pipeline_info *info = &infos[i];
+    *info = (wisp_pipeline_info){0};
+    snprintf(info->name, sizeof info->name, "%s", e->kernels[i].shader->name);
+    size_t at = 0;
+    for (uint32_t c = 0; c < WISP_C_COUNT && at < sizeof info->constants; c++)
+      if (e->kernels[i].constants[c])
+        at += (size_t)snprintf(info->constants + at, sizeof info->constants - at, "%s%s=%u", at ? " " : "", constant_names[c],
+                               e->kernels[i].constants[c]);
+    wvk_pipeline_statistics(e->pipelines[i], info->statistics, sizeof info->statistics);
+  }
+  const uint32_t count = e->pipeline_count;
+  pthread_mutex_unlock(&e->mutex);
+  return count;
+}
+
+static double now_s(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static wisp_status time_copies(wvk_commands *commands, wvk_device *device, wvk_buffer *from, wvk_buffer *to, uint64_t size,
+                               double *gb_per_s) {
+  enum { COPIES = 8 };
+  WISP_GPU_TRY(wvk_commands_begin(commands));
+  for (int i = 0; i < COPIES; i++) {
+    wvk_cmd_copy(commands, from, 0, to, 0, size);
+    wvk_cmd_barrier(commands);
+  }
+  WISP_GPU_TRY(wvk_commands_end(commands));
+  for (int run = 0; run < 3; run++) { /* the first one warms up; the best of the others counts */
+    const double start = now_s();
+    WISP_GPU_TRY(wvk_submit(device, &commands, 1));
+    WISP_GPU_TRY(wvk_wait(commands, UINT64_MAX));
+    const double rate = 2.0 * COPIES * (double)size / (now_s() - start) / 1e9;
+    if (run && rate > *gb_per_s) *gb_per_s = rate;
+  }
+  return WISP_OK;
+}
+
+static wisp_status gpu_copy_bandwidth(wisp_executor *executor, double *gb_per_s) {
+  gpu_executor *e = (gpu_executor *)executor;
+  const uint64_t size = wvk_device_caps(e->device)->kind == WVK_KIND_DISCRETE ? 128u << 20 : 32u << 20;
+  wvk_buffer *from = NULL, *to = NULL;
+  wvk_commands *commands = NULL;
+  *gb_per_s = 0;
+  wvk_status status = wvk_buffer_create(&from, e->device, "copy source", size, WVK_MEMORY_DEVICE);
+  if (status == WVK_OK) status = wvk_buffer_create(&to, e->device, "copy target", size, WVK_MEMORY_DEVICE);
+  if (status == WVK_OK) status = wvk_commands_create(&commands, e->device, 0);
+  wisp_status result = wisp_gpu_status(status);
+  if (result == WISP_OK) result = time_copies(commands, e->device, from, to, size, gb_per_s);
+  wvk_commands_destroy(&commands);
+  wvk_buffer_destroy(&from);
+  wvk_buffer_destroy(&to);
+  return result;
+}
+
+const wisp_executor_api wisp_gpu_executor = {
+    .backend = "vulkan",
+    .create = gpu_create,
+    .destroy = gpu_destroy,
+    .timeline_create = wisp_gpu_timeline_create,
+    .timeline_destroy = wisp_gpu_timeline_destroy,
+    .append = wisp_gpu_append,
+    .last_logits = wisp_gpu_last_logits,
+    .greedy = wisp_gpu_greedy,
+    .truncate = wisp_gpu_truncate,
+    .get_stats = gpu_get_stats,
+    .pipelines = gpu_pipelines,
+    .copy_bandwidth = gpu_copy_bandwidth,
+};

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The GPU executor's own structures: executor.c holds weights and pipelines, timeline.c records and submits. */
+#ifndef WISP_GPU_EXECUTOR_H
+#define WISP_GPU_EXECUTOR_H
+
+#include <pthread.h>
+
+#include "gpu/kernels.h"
+#include "session/executor.h"
+
+enum {
+  WISP_GPU_COLUMNS = 64,     /* tokens of one prefill batch */
+  WISP_GPU_MAX_PIPELINES = 96
+};
+
+typedef struct gpu_executor {
+  wisp_executor base;
+  const wisp_host *host;
+  const wisp_plan *plan;
+  wvk_device *device;
+  wvk_layout *layout;
+  wisp_weights weights;
+  wisp_kernel_context context;     /* kv_f32 is set per timeline in a copy */
+  uint32_t max_context;
+  bool compile_only;
+  pthread_mutex_t mutex;           /* guards kernels and pipelines: timelines may add some */
+  wisp_kernel kernels[WISP_GPU_MAX_PIPELINES];
+  wvk_pipeline *pipelines[WISP_GPU_MAX_PIPELINES];
+  uint32_t pipeline_count;
+} gpu_executor;
+
+/* Builds the pipelines of all ops for that KV type that are not there yet. A refused subgroup variant is replaced. */
+wisp_status wisp_gpu_build_pipelines(gpu_executor *executor, bool kv_f32);
+
+/* The pipeline of a kernel that was built. */
+const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *executor, const wisp_kernel *kernel);
+
+/* Runs each kind of op on this device with a few tokens and compares with the C reference (selftest.c). */
+wisp_status wisp_gpu_selftest(gpu_executor *executor);
+
+wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *executor, uint32_t context, wisp_kv_type kv_type);
+void wisp_gpu_timeline_destroy(wisp_timeline *timeline);
+wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t count, wisp_logits which, float *logits);
+wisp_status wisp_gpu_last_logits(wisp_timeline *timeline, float *logits);
+wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made);
+void wisp_gpu_truncate(wisp_timeline *timeline, uint32_t length);
+
+/* wvk_status as wisp_status; the runtime has said what happened. */
+wisp_status wisp_gpu_status(wvk_status status);
+
+#define WISP_GPU_TRY(expression)                                                                                                \
+  do {                                                                                                                          \
+    wvk_status wisp_gpu_try_status = (expression);                                                                              \
+    if (wisp_gpu_try_status != WVK_OK) return wisp_gpu_status(wisp_gpu_try_status);                                             \
+  } while (0)
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One timeline on the GPU: KV cache, activations, recorded commands. Commands are recorded when the timeline is made (decode)
+ * or for each batch (prefill); all that differs from token to token is in the step buffer. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "gpu/executor.h"
+
+enum { MANY = 8 }; /* tokens of one submit of the many commands */
+
+typedef struct gpu_timeline {
+  wisp_timeline base;
+  gpu_executor *executor;
+  wisp_kernel_context context;
+  uint64_t slot_bytes; /* of the KV cache, a multiple of the offset alignment */
+  wvk_buffer *kv, *data, *step, *tokens;
+  wvk_buffer *readback; /* [readback_columns][vocabulary] floats */
+  uint32_t readback_columns;
+  wvk_set **sets;            /* [weights.buffer_count] */
+  wvk_commands *batch;       /* recorded for each prefill batch */
+  wvk_commands *one, *many;  /* decode: one token, MANY tokens; recorded once */
+  wvk_commands *read_logits; /* logits of column 0 to the readback buffer; recorded once */
+  double token_seconds;      /* how long a token took at last, 0 = not known */
+} gpu_timeline;
+
+/* ---- Recording ---- */
+
+static void bind_windows(gpu_timeline *t, wvk_commands *commands, const wisp_window *window, uint32_t kv_slot) {
+  const uint32_t weights = window ? (uint32_t)window->offset : 0, kv = (uint32_t)(kv_slot * t->slot_bytes);
+  const uint32_t offsets[] = {weights, weights, kv, kv};
+  wvk_cmd_bind_set(commands, t->sets[window ? window->buffer : 0], offsets);
+}
+
+/* Records op for columns [first_column, first_column + columns) of the batch. */
+static wisp_status record_op(gpu_timeline *t, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
+                             uint32_t columns) {
+  for (uint32_t part = 0; part < wisp_kernel_parts(&t->context, op); part++) {
+    const wisp_kernel_call call = wisp_kernel_for(&t->context, op, part, columns > 1);
+    const wvk_pipeline *pipeline = wisp_gpu_pipeline(t->executor, &call.kernel);
+    if (!pipeline) return wisp_fail(t->executor->host, WISP_ERROR_DEVICE, "kernel %s was not built", call.kernel.shader->name);
+    const uint32_t push[WISP_PUSH_BYTES / 4] = {first_column};
+    wvk_cmd_bind_pipeline(commands, pipeline);
+    bind_windows(t, commands, call.window, op->kv_slot);
+    wvk_cmd_push(commands, t->executor->layout, push, sizeof push);
+    wvk_cmd_dispatch(commands, call.groups_x, (columns + call.columns_each - 1) / call.columns_each, 1);
+  }
+  wvk_cmd_barrier(commands);
+  return WISP_OK;
+}
+
+static void copy_logits(gpu_timeline *t, wvk_commands *commands, uint32_t columns, uint32_t to_column) {
+  const wisp_activations *a = &t->context.activations;
+  const uint64_t row = (uint64_t)t->context.model->vocabulary * sizeof(float);
+  for (uint32_t i = 0; i < columns; i++)
+    wvk_cmd_copy(commands, t->data, (a->logits + (uint64_t)i * a->logit_stride) * sizeof(float), t->readback,
+                 (to_column + i) * row, row);
+  wvk_cmd_barrier(commands);
+}
+
+/* What a pass makes of its last ops. */
+typedef enum outcome {
+  FILL, /* only K and V */
+  NEXT, /* logits of the last column, its argmax as the next token */
+  EVERY /* as NEXT, and the logits of every column to the readback buffer */
+} outcome;
+
+static wisp_status record_pass(gpu_timeline *t, wvk_commands *commands, uint32_t columns, outcome wanted) {
+  const wisp_plan *plan = t->executor->plan;
+  const uint32_t room = t->context.activations.logit_columns;
+  for (uint32_t i = 0; i < plan->op_count; i++) {
+    const wisp_op *op = &plan->ops[i];
+    if (op->kind != WISP_OP_HEAD && op->kind != WISP_OP_SAMPLE) {
+      WISP_TRY(record_op(t, commands, op, 0, columns));
+    } else if (op->kind == WISP_OP_HEAD && wanted == EVERY) {
+      for (uint32_t first = 0; first + 1 < columns; first += room) {
+        const uint32_t count = columns - 1 - first < room ? columns - 1 - first : room;
+        WISP_TRY(record_op(t, commands, op, first, count));
+        copy_logits(t, commands, count, first);
+      }
+      WISP_TRY(record_op(t, commands, op, columns - 1, 1)); /* the last one as in NEXT: in column 0 */
+      copy_logits(t, commands, 1, columns - 1);
+    } else if (op->kind == WISP_OP_HEAD && wanted == NEXT) {
+      WISP_TRY(record_op(t, commands, op, columns - 1, 1));
+    } else if (op->kind == WISP_OP_SAMPLE && wanted != FILL) {
+      WISP_TRY(record_op(t, commands, op, 0, 1));
+    }
+  }
+  return WISP_OK;
+}
+
+static wisp_status record_decode(gpu_timeline *t, wvk_commands *commands, uint32_t tokens) {
+  WISP_GPU_TRY(wvk_commands_begin(commands));
+  for (uint32_t i = 0; i < tokens; i++) WISP_TRY(record_pass(t, commands, 1, NEXT));
+  return wisp_gpu_status(wvk_commands_end(commands));
+}
+
+/* ---- Creation ---- */
+
+static wisp_status fill_rope(gpu_timeline *t) {
+  const wisp_model *m = t->context.model;
+  const uint64_t row = (uint64_t)m->head_size * sizeof(float), bytes = row * t->base.context;
+  float *table = wisp_host_alloc(t->executor->host, t->base.context, row);
+  if (!table) return wisp_fail_memory(t->executor->host, "RoPE table", bytes);
+  wisp_rope_table(m, t->base.context, table);
+  wvk_uploader *uploader = NULL;
+  wvk_status status = wvk_uploader_create(&uploader, t->executor->device);
+  for (uint64_t done = 0; done < bytes && status == WVK_OK;) {
+    const uint64_t part = bytes - done < WVK_UPLOAD_CHUNK ? bytes - done : WVK_UPLOAD_CHUNK;
+    void *pointer;
+    status = wvk_uploader_map(uploader, t->data, t->context.activations.rope * sizeof(float) + done, part, &pointer);
+    if (status == WVK_OK) memcpy(pointer, (const uint8_t *)table + done, part);
+    done += part;
+  }
+  if (status == WVK_OK) status = wvk_uploader_finish(uploader);
+  wvk_uploader_destroy(&uploader);
+  wisp_host_free(t->executor->host, table);
+  return wisp_gpu_status(status);
+}
+
+static wisp_status create_buffers(gpu_timeline *t) {
+  gpu_executor *e = t->executor;
+  const wvk_caps *caps = wvk_device_caps(e->device);
+  const wisp_model *m = t->context.model;
+  const uint64_t alignment = caps->storage_alignment > 256 ? caps->storage_alignment : 256;
+  const uint64_t slot = wisp_plan_kv_row_bytes(e->plan, t->context.kv_f32 ? 4 : 2) * t->base.context;
+  t->slot_bytes = (slot + alignment - 1) / alignment * alignment;
+  const uint64_t kv_bytes = t->slot_bytes * e->plan->kv_slots;
+  const uint64_t data_bytes = (t->context.activations.rope + (uint64_t)t->base.context * m->head_size) * sizeof(float);
+  const struct {
+    const char *name;
+    uint64_t bytes, limit;
+    wvk_buffer **buffer;
+    wvk_memory memory;
+  } buffers[] = {
+      {"KV cache", kv_bytes, caps->max_allocation < UINT32_MAX ? caps->max_allocation : UINT32_MAX, &t->kv, WVK_MEMORY_DEVICE},
+      {"activations", data_bytes, caps->max_storage_range, &t->data, WVK_MEMORY_DEVICE},
+      {"step", WISP_STEP_WORDS * 4, caps->max_storage_range, &t->step, WVK_MEMORY_SHARED},
+      {"tokens", (t->base.context + 1ull) * 4, caps->max_storage_range, &t->tokens, WVK_MEMORY_READBACK},
+      {"logits", (uint64_t)m->vocabulary * 4, caps->max_allocation, &t->readback, WVK_MEMORY_READBACK},
+  };
+  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+    if (buffers[i].bytes > buffers[i].limit || t->slot_bytes > caps->max_storage_range)
+      return wisp_fail(e->host, WISP_ERROR_MEMORY,
+                       "a context of %u tokens needs %llu bytes for the %s, %s allows %llu: use a smaller --ctx",
+                       t->base.context, (unsigned long long)buffers[i].bytes, buffers[i].name, caps->name,
+                       (unsigned long long)buffers[i].limit);
+    WISP_GPU_TRY(wvk_buffer_create(buffers[i].buffer, e->device, buffers[i].name, buffers[i].bytes, buffers[i].memory));
+  }
+  t->readback_columns = 1;
+  return WISP_OK;
+}
+
+static wisp_status create_sets(gpu_timeline *t) {
+  gpu_executor *e = t->executor;
+  t->sets = wisp_host_alloc(e->host, e->weights.buffer_count, sizeof *t->sets);
+  if (!t->sets) return wisp_fail_memory(e->host, "descriptor sets", e->weights.buffer_count * sizeof *t->sets);
+  for (uint32_t i = 0; i < e->weights.buffer_count; i++) {
+    const wvk_binding weights = {e->weights.buffers[i], 0, e->weights.ranges[i]}, kv = {t->kv, 0, t->slot_bytes};
+    const wvk_binding data = {t->data, 0, wvk_buffer_size(t->data)};
+    const wvk_binding bindings[WISP_BINDINGS] = {
+        [WISP_BIND_WEIGHTS_VEC4] = weights,
+        [WISP_BIND_WEIGHTS_WORD] = weights,
+        [WISP_BIND_KV_VEC4] = kv,
+        [WISP_BIND_KV_WORD] = kv,
+        [WISP_BIND_DATA_VEC4] = data,
+        [WISP_BIND_DATA] = data,
+        [WISP_BIND_STEP] = {t->step, 0, wvk_buffer_size(t->step)},
+        [WISP_BIND_TOKENS] = {t->tokens, 0, wvk_buffer_size(t->tokens)},
+    };
+    WISP_GPU_TRY(wvk_set_create(&t->sets[i], e->layout, bindings));
+  }
+  return WISP_OK;
+}
+
+static wisp_status create_commands(gpu_timeline *t) {
+  wvk_commands **all[] = {&t->batch, &t->one, &t->many, &t->read_logits};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) WISP_GPU_TRY(wvk_commands_create(all[i], t->executor->device, 0));
+  WISP_TRY(record_decode(t, t->one, 1));
+  WISP_TRY(record_decode(t, t->many, MANY));
+  WISP_GPU_TRY(wvk_commands_begin(t->read_logits));
+  copy_logits(t, t->read_logits, 1, 0);
+  return wisp_gpu_status(wvk_commands_end(t->read_logits));
+}
+
+wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *executor, uint32_t context,
+                                     wisp_kv_type kv_type) {
+  gpu_executor *e = (gpu_executor *)executor;
+  *timeline = NULL;
+  gpu_timeline *t = wisp_host_alloc(e->host, 1, sizeof *t);
+  if (!t) return wisp_fail_memory(e->host, "timeline", sizeof *t);
+  t->base.executor = executor;
+  t->base.context = context;
+  t->executor = e;
+  t->context = e->context;
+  t->context.kv_f32 = kv_type == WISP_KV_F32;
+  wisp_status status = wisp_gpu_build_pipelines(e, t->context.kv_f32);
+  t->context.refused = e->context.refused;
+  if (status == WISP_OK) status = create_buffers(t);
+  if (status == WISP_OK) status = create_sets(t);
+  if (status == WISP_OK) status = fill_rope(t);
+  if (status == WISP_OK) status = create_commands(t);
+  if (status != WISP_OK) {
+    wisp_gpu_timeline_destroy(&t->base);
+    return status;
+  }
+  *timeline = &t->base;
+  return WISP_OK;
+}
+
+void wisp_gpu_timeline_destroy(wisp_timeline *timeline) {
+  gpu_timeline *t = (gpu_timeline *)timeline;
+  const wisp_host *host = t->executor->host;
+  wvk_commands **commands[] = {&t->batch, &t->one, &t->many, &t->read_logits};
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) wvk_commands_destroy(commands[i]);
+  for (uint32_t i = 0; t->sets && i < t->executor->weights.buffer_count; i++) wvk_set_destroy(&t->sets[i]);
+  wisp_host_free(host, t->sets);
+  wvk_buffer **buffers[] = {&t->kv, &t->data, &t->step, &t->tokens, &t->readback};
+  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) wvk_buffer_destroy(buffers[i]);
+  wisp_host_free(host, t);
+}
+
+/* ---- Running ---- */
+
+static wisp_status run(gpu_timeline *t, wvk_commands *commands) {
+  WISP_GPU_TRY(wvk_submit(t->executor->device, &commands, 1));
+  return wisp_gpu_status(wvk_wait(commands, UINT64_MAX));
+}
+
+static void write_step(gpu_timeline *t, uint32_t position, uint32_t count) {
+  uint32_t *step = wvk_buffer_map(t->step);
+  step[WISP_STEP_POSITION] = position;
+  step[WISP_STEP_COUNT] = count;
+  wvk_buffer_flush(t->step, 0, 8);
+}
+
+static void read_logits(gpu_timeline *t, uint32_t columns, float *logits) {
+  const uint64_t bytes = (uint64_t)columns * t->context.model->vocabulary * sizeof(float);
+  wvk_buffer_invalidate(t->readback, 0, bytes);
+  memcpy(logits, wvk_buffer_map(t->readback), bytes);
+}
+
+/* All-position logits are asked for by tools only: their room is made when first needed. */
+static wisp_status grow_readback(gpu_timeline *t, uint32_t columns) {
+  if (columns <= t->readback_columns) return WISP_OK;
+  wvk_buffer *buffer;
+  WISP_GPU_TRY(wvk_buffer_create(&buffer, t->executor->device, "logits", (uint64_t)columns * t->context.model->vocabulary * 4,
+                                 WVK_MEMORY_READBACK));
+  wvk_buffer_destroy(&t->readback);
+  t->readback = buffer;
+  t->readback_columns = columns;
+  WISP_GPU_TRY(wvk_commands_begin(t->read_logits));
+  copy_logits(t, t->read_logits, 1, 0);
+  return wisp_gpu_status(wvk_commands_end(t->read_logits));
+}
+
+static wisp_status append_batch(gpu_timeline *t, const int32_t *ids, uint32_t count, outcome wanted) {
+  const uint32_t position = t->base.length;
+  uint32_t *tokens = wvk_buffer_map(t->tokens);
+  for (uint32_t i = 0; i < count; i++) tokens[position + i] = (uint32_t)ids[i];
+  wvk_buffer_flush(t->tokens, position * 4ull, count * 4ull);
+  write_step(t, position, count);
+  wvk_commands *commands = t->one;
+  if (count > 1 || wanted != NEXT) {
+    commands = t->batch;
+    WISP_GPU_TRY(wvk_commands_begin(commands));
+    WISP_TRY(record_pass(t, commands, count, wanted));
+    WISP_GPU_TRY(wvk_commands_end(commands));
+  }
+  WISP_TRY(run(t, commands));
+  t->base.length += count;
+  return WISP_OK;
+}
+
+wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t count, wisp_logits which, float *logits) {
+  gpu_timeline *t = (gpu_timeline *)timeline;
+  if (which == WISP_LOGITS_ALL) WISP_TRY(grow_readback(t, WISP_GPU_COLUMNS));
+  for (size_t done = 0; done < count;) {
+    if (timeline->cancel && *timeline->cancel) return WISP_ERROR_CANCELLED;
+    const uint32_t batch = count - done < WISP_GPU_COLUMNS ? (uint32_t)(count - done) : WISP_GPU_COLUMNS;
+    const bool last = done + batch == count;
+    WISP_TRY(append_batch(t, ids + done, batch, which == WISP_LOGITS_ALL ? EVERY : last ? NEXT : FILL));
+    if (which == WISP_LOGITS_ALL) read_logits(t, batch, logits + done * t->context.model->vocabulary);
+    done += batch;
+  }
+  return which == WISP_LOGITS_LAST ? wisp_gpu_last_logits(timeline, logits) : WISP_OK;
+}
+
+wisp_status wisp_gpu_last_logits(wisp_timeline *timeline, float *logits) {
+  gpu_timeline *t = (gpu_timeline *)timeline;
+  WISP_TRY(run(t, t->read_logits));
+  read_logits(t, 1, logits);
+  return WISP_OK;
+}
+
+/* Several tokens a submit where that stays well inside a watchdog's and a reader's patience. */
+static bool take_many(const gpu_timeline *t, uint32_t count) {
+  return count >= MANY && t->token_seconds > 0 && MANY * t->token_seconds < 0.05;
+}
+
+wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made) {
+  gpu_timeline *t = (gpu_timeline *)timeline;
+  *made = 0;
+  const uint32_t tokens = take_many(t, count) ? MANY : 1;
+  struct timespec start, end;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  WISP_TRY(run(t, tokens == MANY ? t->many : t->one));
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  t->token_seconds = ((double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec)) / tokens;
+  wvk_buffer_invalidate(t->tokens, timeline->length * 4ull, tokens * 4ull);
+  memcpy(ids, (const uint32_t *)wvk_buffer_map(t->tokens) + timeline->length, tokens * 4ull);
+  timeline->length += tokens;
+  *made = tokens;
+  return WISP_OK;
+}
+
+void wisp_gpu_truncate(wisp_timeline *timeline, uint32_t length) {
+  timeline->length = length;
+}
