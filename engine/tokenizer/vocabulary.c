@@ -85,7 +85,7 @@ static wisp_status load_types(wisp_tokenizer *tokenizer, const wisp_gguf *gguf) 
     memset(tokenizer->types, WISP_TOKEN_NORMAL, tokenizer->count);
     return WISP_OK;
   }
-  const wisp_gguf_entry *entry;
+  const wisp_gguf_entry *entry = NULL;
   WISP_TRY(wisp_vocabulary_array(tokenizer, gguf, key, &entry));
   if (!is_integer(entry->element)) return wisp_fail(gguf->host, WISP_ERROR_FORMAT, "%s: %s must be integers", gguf->name, key);
   for (uint32_t id = 0; id < tokenizer->count; id++) {
