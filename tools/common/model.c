@@ -59,7 +59,5 @@ wisp_status model_create(const model_options *options, wisp_load load, wisp_engi
 
 int model_open(const model_options *options, wisp_load load, wisp_engine **engine) {
   wisp_status status = model_create(options, load, engine);
-  if (status != WISP_OK) return report_status(status);
-  report_settle();
-  return REPORT_DONE;
+  return status == WISP_OK ? REPORT_DONE : report_status(status);
 }

@@ -17,7 +17,7 @@ static struct {
   bool settled;          /* the model is open: warnings need not wait any more */
   bool progress;         /* a progress line stands on the terminal */
   char error[LINE_SIZE]; /* first error since the last settle, "" = none */
-  char *held;            /* whole lines, held_size bytes */
+  char *held;            /* whole lines, held_size bytes and a NUL; or NULL */
   size_t held_size;
   pthread_mutex_t mutex;
 } report = {.program = "wisp", .mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -41,13 +41,15 @@ static void print_line(const char *kind, const char *text) { /* mutex held */
   fprintf(stderr, "%s: %s: %s\n", report.program, kind, text);
 }
 
+/* The same line is held once: a bench opens its model several times. */
 static void hold_line(const char *kind, const char *text) { /* mutex held */
   char line[LINE_SIZE + 64];
   int length = snprintf(line, sizeof line, "%s: %s: %s\n", report.program, kind, text);
   if (length < 0 || report.held_size + (size_t)length > HELD_LIMIT) return;
-  char *held = realloc(report.held, report.held_size + (size_t)length);
+  if (report.held && strstr(report.held, line)) return;
+  char *held = realloc(report.held, report.held_size + (size_t)length + 1);
   if (!held) return;
-  memcpy(held + report.held_size, line, (size_t)length);
+  memcpy(held + report.held_size, line, (size_t)length + 1);
   report.held = held;
   report.held_size += (size_t)length;
 }
@@ -76,50 +78,40 @@ wisp_host report_host(void) {
   return (wisp_host){.log = log_line};
 }
 
-static void print_now(const char *kind, const char *format, va_list arguments) {
-  char text[LINE_SIZE];
-  vsnprintf(text, sizeof text, format, arguments);
-  pthread_mutex_lock(&report.mutex);
-  drop_held();
-  print_line(kind, text);
-  pthread_mutex_unlock(&report.mutex);
-}
-
 int report_error(const char *format, ...) {
+  char text[LINE_SIZE];
   va_list arguments;
   va_start(arguments, format);
-  print_now("error", format, arguments);
+  vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
+  pthread_mutex_lock(&report.mutex);
+  print_line("error", text);
+  drop_held();
+  pthread_mutex_unlock(&report.mutex);
   return REPORT_FAILED;
 }
 
-void report_warning(const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  print_now("warning", format, arguments);
-  va_end(arguments);
-}
-
-static void print_status(const char *kind, wisp_status status) {
+int report_status(wisp_status status) {
   pthread_mutex_lock(&report.mutex);
-  print_line(kind, report.error[0] ? report.error : wisp_status_name(status));
+  print_line("error", report.error[0] ? report.error : wisp_status_name(status));
   drop_held();
   pthread_mutex_unlock(&report.mutex);
-}
-
-int report_status(wisp_status status) {
-  print_status("error", status);
   return status == WISP_ERROR_ARGUMENT ? REPORT_USAGE : REPORT_FAILED;
 }
 
 void report_status_warning(wisp_status status) {
-  print_status("warning", status);
+  pthread_mutex_lock(&report.mutex);
+  char text[LINE_SIZE];
+  snprintf(text, sizeof text, "%s", report.error[0] ? report.error : wisp_status_name(status));
+  drop_held();
+  hold_line("warning", text);
+  pthread_mutex_unlock(&report.mutex);
 }
 
 void report_settle(void) {
   pthread_mutex_lock(&report.mutex);
   clear_progress();
-  if (report.held_size) fwrite(report.held, 1, report.held_size, stderr);
+  if (report.held) fputs(report.held, stderr);
   drop_held();
   report.settled = true;
   pthread_mutex_unlock(&report.mutex);

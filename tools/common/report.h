@@ -19,7 +19,7 @@ enum { REPORT_DONE = 0, REPORT_FAILED = 1, REPORT_USAGE = 2 }; /* exit codes */
 /* program: "wisp", lives as long as the process. Call first. */
 void report_init(const char *program);
 
-/* Prints what is held (succeeded) or drops it, and frees it. */
+/* Last: prints what is held (succeeded) or drops it. */
 void report_finish(bool succeeded);
 
 /* INFO lines too, and everything at once. */
@@ -31,18 +31,17 @@ wisp_host report_host(void);
 /* One "program: error: ..." line; drops what is held. Returns REPORT_FAILED. */
 int report_error(const char *format, ...) REPORT_PRINTF;
 
-/* One "program: warning: ..." line, at once. */
-void report_warning(const char *format, ...) REPORT_PRINTF;
-
 /* A library call failed: prints its error line. Returns REPORT_FAILED, or REPORT_USAGE if a parameter was out of range. */
 int report_status(wisp_status status);
 
-/* Likewise, but the command goes on without: prints it as a warning. */
+/* Likewise, but the command goes on without: becomes a warning. */
 void report_status_warning(wisp_status status);
 
-/* The library call went well, or its failure is said elsewhere (forget). */
-void report_settle(void);
+/* A library call failed, and its failure is said elsewhere. */
 void report_forget(void);
+
+/* Prints what is held, and from now on warnings at once: for commands that stay. */
+void report_settle(void);
 
 /* A line that is rewritten in place, only on a terminal; NULL stage clears it. fraction in [0, 1]. As wisp_engine_params. */
 void report_progress(void *user, const char *stage, float fraction);

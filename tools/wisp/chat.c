@@ -98,6 +98,7 @@ static int turn(chat *talk, const char *text) {
 
 static int talk_until_end(chat *talk) {
   if (platform_is_terminal(stdin)) fputs("/help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves.\n", stderr);
+  report_settle();
   if (!reset(talk)) return report_error("out of memory for the conversation");
   int code = REPORT_DONE;
   bool more = true;

@@ -109,10 +109,7 @@ int command_devices(int argc, char **argv) {
   if (!devices) return report_error("out of memory for the list of devices");
   uint32_t count = 0;
   wisp_status status = wisp_devices(&host, devices, CAPACITY, &count);
-  if (status == WISP_OK) {
-    report_settle();
-    (as_json ? print_json : print_text)(devices, count < CAPACITY ? count : CAPACITY);
-  }
+  if (status == WISP_OK) (as_json ? print_json : print_text)(devices, count < CAPACITY ? count : CAPACITY);
   free(devices);
   return status == WISP_OK ? REPORT_DONE : report_status(status);
 }

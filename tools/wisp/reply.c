@@ -103,9 +103,11 @@ double reply_rate(double count, double ms) {
 }
 
 void reply_print_stats(const reply *made, size_t prompt_count) {
-  fprintf(stderr, "prompt %zu tokens, %.1f tok/s; reply %u tokens, %.1f tok/s; first token after %.0f ms\n", prompt_count,
-          reply_rate((double)prompt_count, made->prompt_ms), made->count, reply_rate(made->count, made->decode_ms),
-          made->first_ms);
+  wisp_engine_stats stats;
+  wisp_engine_get_stats(made->engine, &stats);
+  fprintf(stderr, "prompt %zu tokens, %.1f tok/s; reply %u tokens, %.1f tok/s; first token after %.0f ms; on %s\n",
+          prompt_count, reply_rate((double)prompt_count, made->prompt_ms), made->count,
+          reply_rate(made->count, made->decode_ms), made->first_ms, stats.device.name);
 }
 
 void reply_free(reply *made) {
