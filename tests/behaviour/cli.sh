@@ -1,0 +1,286 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs the built commands on good and bad input and checks exit codes, stdout and stderr.
+#   tests/behaviour/cli.sh BUILD_DIR MODEL.gguf
+# Ends with "N passed, N failed, N skipped"; the exit code is 1 if something failed. Needs python3 to read JSON.
+set -u
+if [ $# -ne 2 ] || [ ! -x "$1/wisp" ] || [ ! -f "$2" ]; then
+  echo "usage: $0 BUILD_DIR MODEL.gguf" >&2
+  exit 2
+fi
+wisp=$(realpath "$1")/wisp bench=$(realpath "$1")/wisp-bench model=$(realpath "$2")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+out=$work/out err=$work/err
+passed=0 failed=0 skipped=0
+
+pass() { passed=$((passed + 1)); }
+skip() { skipped=$((skipped + 1)); echo "skip  $1: $2"; }
+fail() {
+  failed=$((failed + 1))
+  echo "FAIL  $1: $2"
+  sed 's/^/        stderr: /' "$err" | head -n 5
+}
+
+# run COMMAND...: sets code, fills $out and $err.
+run() {
+  "$@" >"$out" 2>"$err" </dev/null
+  code=$?
+}
+
+# good NAME COMMAND...: exit code 0.
+good() {
+  local name=$1
+  shift
+  run "$@"
+  if [ $code -eq 0 ]; then pass; else fail "$name" "exit code $code, expected 0"; fi
+}
+
+# bad NAME CODES PATTERN COMMAND...: one of the exit codes, one line on stderr that matches, nothing on stdout.
+bad() {
+  local name=$1 codes=$2 pattern=$3
+  shift 3
+  run "$@"
+  if [[ ! " $codes " == *" $code "* ]]; then
+    fail "$name" "exit code $code, expected $codes"
+  elif [ "$(wc -l <"$err")" -ne 1 ]; then
+    fail "$name" "$(wc -l <"$err") lines on stderr, expected one"
+  elif ! grep -qE -- "$pattern" "$err"; then
+    fail "$name" "the line does not match '$pattern'"
+  elif [ -s "$out" ]; then
+    fail "$name" "text on stdout"
+  else
+    pass
+  fi
+}
+
+# json NAME EXPRESSION: of the last run's stdout, parsed as d.
+json() {
+  if python3 -c '
+import json, math, sys
+d = json.load(open(sys.argv[1]))
+sys.exit(0 if eval(sys.argv[2]) else 1)' "$out" "$2" 2>>"$err"; then pass; else fail "$1" "does not hold: $2"; fi
+}
+
+# text NAME PATTERN: of the last run's stdout, as a whole.
+text() { if grep -qzE -- "$2" "$out"; then pass; else fail "$1" "stdout does not match '$2'"; fi; }
+
+no_vulkan=(env VK_DRIVER_FILES=/nonexistent VK_ICD_FILENAMES=/nonexistent)
+cpu=(--device cpu)
+ask=("$wisp" run -m "$model" "${cpu[@]}")
+
+# ---- Usage ---------------------------------------------------------------------------------------------------------
+good "wisp --help" "$wisp" --help
+text "wisp --help names every command" 'run.*chat.*info.*devices.*tokenize.*logits.*perplexity'
+good "wisp --version" "$wisp" --version
+text "the version is one" '^wisp [0-9]+\.[0-9]+\.[0-9]+'
+for command in run chat info devices tokenize logits perplexity; do
+  good "$command --help" "$wisp" $command --help
+  text "$command --help says how" "^usage: wisp $command"
+  if [ -s "$err" ]; then fail "$command --help" "text on stderr"; else pass; fi
+  bad "$command with an unknown option" 2 "unknown option '--no-such'" "$wisp" $command --no-such
+done
+good "wisp-bench --help" "$bench" --help
+text "wisp-bench --help says how" '^usage: wisp-bench'
+bad "no command" 2 "no command" "$wisp"
+bad "unknown command" 2 "unknown command 'sing'" "$wisp" sing
+bad "bench, unknown option" 2 "unknown option '--no-such'" "$bench" --no-such
+bad "bench without model" 2 "no model" "$bench"
+bad "run without model" 2 "no model" "$wisp" run -p hi
+bad "run without prompt" 2 "-p TEXT or -f FILE" "$wisp" run -m "$model"
+bad "missing value" 2 "-p needs a value" "$wisp" run -m "$model" -p
+bad "value for a flag" 2 "--raw takes no value" "$wisp" run -m "$model" --raw=1 -p hi
+bad "unexpected argument" 2 "unexpected argument 'hi'" "$wisp" run -m "$model" hi
+for mistake in "-n 0" "-n -1" "-n x" "-n 1.5" "-n 99999999999" "--temp hot" "--temp -1" "--temp nan" "--top-p 0" "--top-p 1.1" \
+  "--min-p 2" "--top-k -1" "--repeat-penalty 0" "--seed -3" "--seed x" "--ctx 0" "--ctx big" "--threads 0" "--threads 9999" \
+  "--kv q8" "--device gpu" "--device vulkan:" "--device vulkan:x"; do
+  # shellcheck disable=SC2086
+  bad "run $mistake" 2 "${mistake%% *} takes .*'${mistake##* }'" "$wisp" run -m "$model" -p hi $mistake
+done
+for mistake in "-p x" "-n -1" "-d 1,,2" "-r 0" "--device cpu,gpu" "--ctx 0"; do
+  # shellcheck disable=SC2086
+  bad "bench $mistake" 2 "${mistake%% *} takes " "$bench" -m "$model" $mistake
+done
+bad "bench with nothing to measure" 2 "nothing to measure" "$bench" -m "$model" -p 0 -n 0
+bad "bench, --ctx too small" 2 "--ctx 8 is too small" "$bench" -m "$model" -p 16 -n 0 --ctx 8
+bad "bench, unknown shape" 2 "mobilellm-125m.*'no-such'" "$bench" --synthetic no-such
+bad "info, unknown shape" 2 "mobilellm-125m.*'no-such'" "$wisp" info --synthetic no-such
+bad "info, unknown type" "1 2" "q9_9" "$wisp" info --synthetic mobilellm-125m --type q9_9
+bad "info, unknown plan" 2 "--plan takes" "$wisp" info "$model" --plan encode
+bad "info, two models" 2 "two models" "$wisp" info -m "$model" "$model"
+bad "logits, bad id" 2 "--ids takes" "$wisp" logits -m "$model" --ids 1,-2
+bad "logits without input" 2 "--ids" "$wisp" logits -m "$model"
+bad "tokenize without text" 2 "TEXT" "$wisp" tokenize -m "$model"
+bad "perplexity without text" 2 "-f FILE" "$wisp" perplexity -m "$model"
+
+# ---- Bad files -----------------------------------------------------------------------------------------------------
+size=$(stat -c %s "$model")
+printf 'not a model at all, just some text\n' >"$work/text.gguf"
+: >"$work/empty.gguf"
+for cut in 3 20 4096 65536 $((size / 2)) $((size - 4096)); do head -c "$cut" "$model" >"$work/cut-$cut.gguf"; done
+for command in "run -p hi" "info" "tokenize hi" "logits --ids 1" "perplexity -f $0" "chat"; do
+  # shellcheck disable=SC2086
+  for file in missing.gguf empty.gguf text.gguf cut-3.gguf cut-20.gguf cut-4096.gguf; do
+    bad "wisp $command: $file" 1 "$file" "$wisp" $command -m "$work/$file"
+  done
+  # shellcheck disable=SC2086
+  bad "wisp $command: a directory" 1 "$work" "$wisp" $command -m "$work"
+  # shellcheck disable=SC2086
+  bad "wisp $command: a path through a file" 1 "$work/text.gguf/x" "$wisp" $command -m "$work/text.gguf/x"
+done
+for cut in 65536 $((size / 2)) $((size - 4096)); do
+  bad "info of the first $cut bytes" 1 "cut-$cut.gguf" "$wisp" info "$work/cut-$cut.gguf"
+  bad "run with the first $cut bytes" 1 "cut-$cut.gguf" "$wisp" run "${cpu[@]}" -m "$work/cut-$cut.gguf" -p hi
+done
+bad "bench: missing file" 1 "missing.gguf" "$bench" "${cpu[@]}" -m "$work/missing.gguf"
+bad "bench: JSON file in no folder" 1 "$work/none/x.json" "$bench" "${cpu[@]}" -m "$model" --json "$work/none/x.json"
+if [ "$(id -u)" -eq 0 ]; then
+  skip "unreadable file" "root reads every file"
+else
+  cp "$work/text.gguf" "$work/locked.gguf"
+  chmod 000 "$work/locked.gguf"
+  bad "unreadable file" 1 "locked.gguf" "$wisp" info "$work/locked.gguf"
+fi
+bad "prompt file missing" 1 "$work/nothing.txt" "${ask[@]}" -f "$work/nothing.txt"
+bad "prompt file is a directory" 1 "$work: " "${ask[@]}" -f "$work"
+bad "text file missing" 1 "$work/nothing.txt" "$wisp" perplexity "${cpu[@]}" -m "$model" -f "$work/nothing.txt"
+printf 'a' >"$work/short.txt"
+bad "perplexity of one token" 1 "short.txt.*at least 2" "$wisp" perplexity "${cpu[@]}" -m "$model" -f "$work/short.txt"
+
+# ---- Prompts and contexts ------------------------------------------------------------------------------------------
+: >"$work/empty.txt"
+bad "empty prompt" 2 "prompt is empty" "${ask[@]}" -p ""
+bad "empty prompt file" 2 "empty.txt is empty" "${ask[@]}" -f "$work/empty.txt"
+printf 'word %.0s' {1..100} >"$work/long.txt"
+bad "prompt longer than the context" 1 "prompt has 1[0-9]+ tokens, the context holds 32; use --ctx" \
+  "${ask[@]}" -f "$work/long.txt" --ctx 32
+bad "--ctx too large" "1 2" "." "${ask[@]}" -p hi --ctx 4294967295
+bad "id outside the vocabulary" "1 2" "99999999" "$wisp" logits "${cpu[@]}" -m "$model" --ids 1,99999999
+run "${ask[@]}" --raw -p "One two three four" --ignore-eos -n 64 --ctx 12
+if [ $code -eq 1 ] && [ "$(wc -l <"$err")" -eq 1 ] && [ -s "$out" ] && grep -q "context of 12 tokens was full" "$err"; then
+  pass
+else
+  fail "context full while generating" "exit code $code"
+fi
+
+# ---- What works ----------------------------------------------------------------------------------------------------
+good "run" "${ask[@]}" -p "What is the capital of France?" -n 24
+text "run answers" 'Paris'
+cp "$out" "$work/answer"
+if grep -q 'tok/s' "$err"; then pass; else fail "run" "no statistics on stderr"; fi
+good "run --json" "${ask[@]}" -p "What is the capital of France?" -n 24 --json
+json "run --json has its keys" '{"text", "prompt_ids", "ids", "timings", "device", "backend", "finish"} <= set(d)'
+json "run --json has its timings" '{"load_ms", "init_ms", "prompt_ms", "decode_ms", "prompt_tok_per_s", "tok_per_s",
+  "first_token_ms"} <= set(d["timings"]) and d["timings"]["tok_per_s"] > 0'
+json "run --json tells the backend" 'd["backend"] == "cpu"'
+json "run --json has the streamed text" "d['text'] == open('$work/answer').read()"
+good "run, prompt from a file" "${ask[@]}" -f <(printf 'What is the capital of France?') -n 24
+if cmp -s "$out" "$work/answer"; then pass; else fail "run -f" "another answer than with -p"; fi
+good "run --raw" "${ask[@]}" --raw -p "1, 2, 3, 4," -n 3 --json
+json "run --raw makes n tokens" 'len(d["ids"]) == 3 and d["finish"] == "length"'
+sampled=(--temp 0.8 --top-k 40 --top-p 0.95 --min-p 0.02 --repeat-penalty 1.1 --repeat-window 32)
+good "sampling" "${ask[@]}" -p "Tell a story." -n 12 "${sampled[@]}" --seed 7
+cp "$out" "$work/sampled"
+good "sampling again" "${ask[@]}" -p "Tell a story." -n 12 "${sampled[@]}" --seed 7
+if cmp -s "$out" "$work/sampled"; then pass; else fail "sampling" "the same seed gave another text"; fi
+run "${ask[@]}" -p hi -n 1 --kv f32 --threads 1 --system "Be brief." -v
+if [ $code -eq 0 ] && grep -q 'wisp: info: ' "$err"; then pass; else fail "run -v" "exit code $code or no info line"; fi
+"${ask[@]}" -p hi -n 8 >/dev/full 2>"$err"
+if [ $? -eq 1 ] && grep -q 'cannot write standard output' "$err"; then pass; else fail "run >/dev/full" "not noticed"; fi
+
+printf 'What is the capital of France?\n/stats\n/help\nAnd of Italy?\n/nonsense\n/reset\n/quit\nnever read\n' |
+  "$wisp" chat "${cpu[@]}" -m "$model" -n 24 >"$out" 2>"$err"
+if [ $? -eq 0 ] && grep -q Paris "$out" && grep -q Rome "$out" && grep -q '/reset' "$err" && [ "$(grep -c 'tok/s' "$err")" -eq 1 ]; then
+  pass
+else
+  fail "chat through a pipe" "$(tr '\n' ' ' <"$out")"
+fi
+printf 'Count.\n' | "$wisp" chat "${cpu[@]}" -m "$model" --ctx 40 -n 100 >"$out" 2>"$err"
+if [ $? -eq 0 ] && grep -q '/reset' "$err"; then pass; else fail "chat with a full context" "does not offer /reset"; fi
+
+good "tokenize" "$wisp" tokenize -m "$model" "Hello world"
+text "ids on one line" '^[0-9]+( [0-9]+)*.$'
+cp "$out" "$work/ids"
+printf 'Hello world' >"$work/hello.txt"
+good "tokenize -f" "$wisp" tokenize -m "$model" -f "$work/hello.txt"
+if cmp -s "$out" "$work/ids"; then pass; else fail "tokenize -f" "other ids"; fi
+"$wisp" tokenize -m "$model" - <"$work/hello.txt" >"$out" 2>"$err"
+if cmp -s "$out" "$work/ids"; then pass; else fail "tokenize -" "other ids"; fi
+good "tokenize --pieces" "$wisp" tokenize -m "$model" --pieces "Hello world"
+text "pieces are JSON strings" '^[0-9]+'$'\t''"Hello"'
+good "tokenize nothing" "$wisp" tokenize -m "$model" ""
+good "tokenize special" "$wisp" tokenize -m "$model" --special "<|im_start|>"
+text "a special token is one id" '^[0-9]+.$'
+
+info_keys='{"name", "architecture", "parameters", "executed_blocks", "weight_blocks", "kv_slots", "weight_bytes",
+  "kv_bytes_per_token", "bytes_per_token", "dispatches_per_token", "barriers_per_token", "submits_per_token", "pipelines"} <= set(d)'
+good "info" "$wisp" info "$model"
+good "info --json" "$wisp" info "$model" --json --plan decode
+json "info --json has its keys" "$info_keys"
+json "info keeps the dispatch budget" '0 < d["dispatches_per_token"] <= 5 * d["executed_blocks"] + 3 and d["submits_per_token"] <= 1'
+json "the plan has ops" 'len(d["plan"]) > d["executed_blocks"] and {"name", "bytes", "rows"} <= set(d["plan"][0])'
+good "info of a shared shape" "$wisp" info --synthetic mobilellm-125m-ls --type q4_0 --json --plan prefill
+json "block sharing is told" 'd["executed_blocks"] == 2 * d["weight_blocks"] == d["kv_slots"]'
+
+good "logits" "$wisp" logits "${cpu[@]}" -m "$model" --ids 1,2,3
+json "logits has its shape" 'd["ids"] == [1, 2, 3] and [len(r) for r in d["logits"]] == [len(d["logits"][0])] * 3'
+cp "$out" "$work/batch.json"
+good "logits --step" "$wisp" logits "${cpu[@]}" -m "$model" --ids 1,2,3 --step
+json "steps and batch agree" "max(abs(a - b) for r, s in zip(d['logits'], json.load(open('$work/batch.json'))['logits'])
+  for a, b in zip(r, s)) < 1e-2"
+good "logits of a text" "$wisp" logits "${cpu[@]}" -m "$model" -f "$work/hello.txt"
+json "its ids are tokenize's" "d['ids'] == [int(i) for i in open('$work/ids').read().split()]"
+
+head -c 600 "$0" >"$work/sample.txt"
+good "perplexity" "$wisp" perplexity "${cpu[@]}" -m "$model" -f "$work/sample.txt" --window 64 --chunks 1
+text "perplexity with its error" '^perplexity [0-9.]+ \+- [0-9.]+ \(32 scored tokens, 1 windows\)'
+good "perplexity of a short text" "$wisp" perplexity "${cpu[@]}" -m "$model" -f "$work/hello.txt" --json
+json "its second half is scored" 'd["scored_tokens"] == 1 and d["windows"] == 1 and d["perplexity"] > 1'
+
+good "devices" "$wisp" devices
+good "devices --json" "$wisp" devices --json
+json "the CPU is last" 'd[-1]["backend"] == "cpu" and all({"selector", "name", "tier", "usable", "why_not"} <= set(e) for e in d)'
+
+rows='["model", "type", "device", "backend", "threads", "test", "depth", "tok_per_s", "tok_per_s_stddev", "ms_p50", "ms_p90",
+  "ms_p99", "bytes_per_token", "gb_per_s", "dispatches_per_token", "submits_per_token", "host_us_per_token", "load_ms", "init_ms",
+  "first_token_ms", "peak_device_bytes", "peak_rss_bytes", "joules_per_token"]'
+good "bench" "$bench" "${cpu[@]}" -m "$model" -p 8 -n 4 -d 0,16 -r 2 --json "$work/rows.json" --csv "$work/rows.csv"
+text "the table" 'tok/s.*pp8.*tg4.*faster here'
+cp "$work/rows.json" "$out"
+json "rows have exactly the keys" "all(list(r) == $rows for r in d)"
+json "rows are the tests" '[(r["test"], r["depth"]) for r in d] == [("pp8", 0), ("tg4", 0), ("pp8", 16), ("tg4", 16)]'
+json "rows have numbers" 'all(r["tok_per_s"] > 0 and r["ms_p50"] <= r["ms_p99"] and r["peak_rss_bytes"] > 1e6 for r in d)'
+json "unknown is null" 'd[1]["dispatches_per_token"] is None and d[1]["joules_per_token"] is None'
+if [ "$(wc -l <"$work/rows.csv")" -eq 5 ]; then pass; else fail "bench --csv" "not a header and four rows"; fi
+good "bench --json -" "$bench" "${cpu[@]}" --synthetic mobilellm-125m --type q8_0 -p 4 -n 2 -r 1 --json -
+json "only JSON on stdout" 'len(d) == 2 and d[0]["model"] == "mobilellm-125m"'
+
+# ---- No Vulkan -----------------------------------------------------------------------------------------------------
+bad "run on Vulkan without a driver" 1 "[Vv]ulkan" "${no_vulkan[@]}" "$wisp" run -m "$model" -p hi --device vulkan
+bad "bench on Vulkan without a driver" 1 "[Vv]ulkan" "${no_vulkan[@]}" "$bench" -m "$model" -p 4 -n 2 -r 1 --device vulkan,cpu
+good "run anywhere without a driver" "${no_vulkan[@]}" "$wisp" run -m "$model" -p hi -n 2 --json
+json "it ran on the CPU" 'd["backend"] == "cpu"'
+good "bench anywhere without a driver" "${no_vulkan[@]}" "$bench" -m "$model" -p 4 -n 2 -r 1 --json "$work/rows.json"
+if grep -q 'wisp-bench: warning: .*[Vv]ulkan' "$err"; then pass; else fail "bench without a driver" "no warning"; fi
+good "devices without a driver" "${no_vulkan[@]}" "$wisp" devices --json
+json "only the CPU is there" '[e["backend"] for e in d] == ["cpu"]'
+bad "unknown device index" 1 "vulkan:77|device 77|index 77" "$wisp" run -m "$model" -p hi --device vulkan:77
+
+# ---- Vulkan --------------------------------------------------------------------------------------------------------
+run "$wisp" devices --json
+if python3 -c 'import json, sys; sys.exit(not any(e["backend"] == "vulkan" and e["usable"] for e in json.load(open(sys.argv[1]))))' "$out"; then
+  good "run on Vulkan" "$wisp" run -m "$model" -p "What is the capital of France?" -n 24 --device vulkan --json
+  json "the same answer as the CPU" "d['backend'] == 'vulkan' and d['text'] == open('$work/answer').read()"
+  good "bench on both" "$bench" -m "$model" -p 8 -n 4 -r 1 --json "$work/rows.json"
+  text "GPU beside CPU" 'GPU/CPU.*faster here: pp8 (vulkan|cpu) \([0-9.]+x\), tg4'
+  cp "$work/rows.json" "$out"
+  json "rows of both" '[r["backend"] for r in d] == ["vulkan", "vulkan", "cpu", "cpu"]'
+  json "what Vulkan counted" 'd[1]["dispatches_per_token"] > 0 and d[1]["submits_per_token"] <= 1 and d[1]["host_us_per_token"] > 0'
+  good "info --compile" "$wisp" info "$model" --compile --device vulkan --json
+  json "its pipelines" 'len(d["pipeline_stats"]) > 0 and {"name", "constants", "statistics"} <= set(d["pipeline_stats"][0])'
+else
+  skip "Vulkan" "no usable device"
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
