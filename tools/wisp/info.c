@@ -199,7 +199,7 @@ int command_info(int argc, char **argv) {
   if (o.compile && !o.model.device) o.model.device = "vulkan";
 
   wisp_engine *engine = NULL;
-  code = model_open(&o.model, o.compile ? WISP_LOAD_ALL : WISP_LOAD_DESCRIPTION, &engine);
+  code = model_open(&o.model, o.compile ? WISP_LOAD_PIPELINES : WISP_LOAD_DESCRIPTION, &engine);
   if (code == REPORT_DONE) code = print_info(engine, &o);
   wisp_engine_destroy(&engine);
   return code;

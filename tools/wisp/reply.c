@@ -41,10 +41,9 @@ static bool add_text(reply *made, int32_t id) {
   return true;
 }
 
-static void print_text(reply *made, bool all) {
-  if (!made->out || !made->text) return;
-  size_t end = all ? made->size : made->size - utf8_unfinished(made->text, made->size);
-  if (end <= made->printed) return;
+static void print_text(reply *made) {
+  size_t end = made->size - (made->text ? utf8_unfinished(made->text, made->size) : 0);
+  if (!made->out || end <= made->printed) return;
   fwrite(made->text + made->printed, 1, end - made->printed, made->out);
   fflush(made->out);
   made->printed = end;
@@ -54,7 +53,7 @@ static bool on_token(void *user, int32_t id) {
   reply *made = user;
   if (made->first_ms == 0) made->first_ms = platform_now_ms() - made->start_ms;
   made->out_of_memory = !wisp_token_is_end(made->engine, id) && !add_text(made, id);
-  print_text(made, false);
+  print_text(made);
   /* A cancel between append and generate would be lost without the flag. */
   return !made->out_of_memory && !interrupted;
 }
@@ -82,7 +81,10 @@ wisp_status reply_make(reply *made, const wisp_engine *engine, wisp_session *ses
   }
   platform_on_interrupt(NULL);
   running = NULL;
-  print_text(made, true);
+  if (made->text) { /* a sequence that the reply's end cut short is no text */
+    made->size -= utf8_unfinished(made->text, made->size);
+    made->text[made->size] = '\0';
+  }
   made->interrupted = interrupted;
   if (status == WISP_ERROR_CANCELLED && interrupted) {
     report_forget();
