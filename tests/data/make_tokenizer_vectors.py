@@ -68,7 +68,7 @@ NUMBERS = [
 SPACES = [
     " ", "  ", "   ", "        ", " " * 31, "\t", "\t\t", "\n", "\n\n", "\n\n\n", "\r\n", "\r\n\r\n", "\r", " \n", "\n ", " \n ", "  \n  \n  ",
     "a b", "a  b", "a   b", " a", "  a", "a ", "a  ", "a\n", "a\n\n", "\na", "\n\na", "a\tb", "a \t b", "a\u00a0b", "a\u00a0\u00a0b", "\u2003em\u2003",
-    "\u3000全角\u3000", "\u2028line\u2029para", "a\u200bb", "\ufeffbom", "\u1680ogham\u180e", "\u0085nel", "a\x0b\x0cb", "   !", "  \n!", " \r\n\t x",
+    "\u3000全角\u3000", "\u2028line\u2029para", "a\u200bb", "\ufeffbom", "\u1680ogham\u180e", "\u0085nel", "!\u0085!", "a \u0085 b", "a\x0b\x0cb", "   !", "  \n!", " \r\n\t x",
     "end   ", "end \n", "\n\n  indented\n\n", "x\r\ny\rz\n", " \u00a0 \u3000 x",
 ]
 CONTROLS = ["\0", "a\0b", "\x01\x02\x03", "\x04\x06", "a\x13b\x14c", "\x1b[31mred\x1b[0m", "\x7f", "\x80\x9f", "\u200e\u200f\u202a", "\ue000\uf8ff",

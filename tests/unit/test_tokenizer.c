@@ -211,7 +211,7 @@ static void small_bpe_write(const small_bpe *bpe, gguf_builder *builder, const c
   gguf_add_strings(builder, "tokenizer.ggml.merges", merges, count);
 }
 
-static const char *const abc_merges[] = {"b c", "a b", "a bc", "ab c"};
+static const char *const abc_merges[] = {"b c", "a b", "a bc", "b c"}; /* the second "b c" counts for nothing */
 
 /* ids 256.. = bc ab abc */
 static void abc_vocabulary(small_bpe *bpe) {
