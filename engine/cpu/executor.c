@@ -181,6 +181,7 @@ static wisp_status cpu_append(wisp_timeline *base, const int32_t *ids, size_t co
     pass->logits = all ? all : t->last;
     WISP_TRY(wisp_cpu_forward(pass));
     base->length += chunk;
+    t->last_length = 0;
     ids += chunk;
     count -= chunk;
     if (all) {
@@ -219,9 +220,7 @@ static wisp_status cpu_greedy(wisp_timeline *base, uint32_t count, int32_t *ids,
 }
 
 static void cpu_truncate(wisp_timeline *base, uint32_t length) {
-  cpu_timeline *t = (cpu_timeline *)base;
   if (length < base->length) base->length = length;
-  if (length < t->last_length) t->last_length = 0;
 }
 
 /* ---- Figures ------------------------------------------------------------------------------------------------------ */
