@@ -29,6 +29,33 @@ typedef struct totals {
   uint64_t tokens, dispatches, submits;
 } totals;
 
+/* Where the clocks and counters stood. */
+typedef struct mark {
+  double ms, cpu_ms;
+  wisp_engine_stats stats;
+} mark;
+
+static mark set_mark(const measure *m) {
+  mark start;
+  wisp_engine_get_stats(m->engine, &start.stats);
+  start.cpu_ms = platform_cpu_ms();
+  start.ms = platform_now_ms();
+  return start;
+}
+
+/* Adds what happened since start, which made count tokens. */
+static void add_since(const measure *m, const mark *start, uint32_t count, totals *sum) {
+  double rate = count * 1e3 / (platform_now_ms() - start->ms);
+  sum->cpu_ms += platform_cpu_ms() - start->cpu_ms;
+  wisp_engine_stats stats;
+  wisp_engine_get_stats(m->engine, &stats);
+  sum->dispatches += stats.dispatches - start->stats.dispatches;
+  sum->submits += stats.submits - start->stats.submits;
+  sum->tokens += count;
+  sum->rate_sum += rate;
+  sum->rate_sum_of_squares += rate * rate;
+}
+
 /* Numerical Recipes' LCG: the same ids everywhere. */
 static void fill_ids(int32_t *ids, uint32_t count, uint32_t vocabulary) {
   uint32_t state = 1;
@@ -56,29 +83,32 @@ static wisp_status fill_cache(measure *m, uint32_t depth) {
   return status;
 }
 
-/* One repetition behind depth tokens; adds its samples and returns its milliseconds. */
-static wisp_status run_prompt(measure *m, uint32_t depth, uint32_t count, double *ms) {
+/* One repetition behind depth tokens: adds to the samples and to sum. */
+typedef wisp_status (*run_fn)(measure *m, uint32_t depth, uint32_t count, totals *sum);
+
+static wisp_status run_prompt(measure *m, uint32_t depth, uint32_t count, totals *sum) {
   wisp_status status = wisp_session_truncate(m->session, depth);
-  double start = platform_now_ms();
-  if (status == WISP_OK) status = wisp_session_append(m->session, m->ids + depth, count, WISP_LOGITS_NONE, NULL);
-  *ms = platform_now_ms() - start;
-  m->samples[m->sample_count++] = *ms;
+  if (status != WISP_OK) return status;
+  mark start = set_mark(m);
+  status = wisp_session_append(m->session, m->ids + depth, count, WISP_LOGITS_NONE, NULL);
+  m->samples[m->sample_count++] = platform_now_ms() - start.ms;
+  add_since(m, &start, count, sum);
   return status;
 }
 
-static wisp_status run_reply(measure *m, uint32_t depth, uint32_t count, double *ms) {
+static wisp_status run_reply(measure *m, uint32_t depth, uint32_t count, totals *sum) {
   wisp_generate_params params = {.max_tokens = count, .ignore_end = true, .on_token = on_token, .user = m};
   wisp_status status = wisp_session_truncate(m->session, depth);
   /* A token to continue from, evaluated outside the measured time. */
   if (status == WISP_OK) status = wisp_session_append(m->session, m->ids + depth, 1, WISP_LOGITS_NONE, NULL);
+  if (status != WISP_OK) return status;
   uint32_t made = 0;
-  double start = m->last_ms = platform_now_ms();
-  if (status == WISP_OK) status = wisp_session_generate(m->session, &params, m->reply, &made);
-  *ms = platform_now_ms() - start;
+  mark start = set_mark(m);
+  m->last_ms = start.ms;
+  status = wisp_session_generate(m->session, &params, m->reply, &made);
+  add_since(m, &start, made, sum);
   return status;
 }
-
-typedef wisp_status (*run_fn)(measure *m, uint32_t depth, uint32_t count, double *ms);
 
 static int compare(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
@@ -128,27 +158,16 @@ static row finish_row(measure *m, const totals *sum, bool prompt, uint32_t depth
 static wisp_status run_test(measure *m, bool prompt, uint32_t depth, uint32_t count, rows *list) {
   run_fn run = prompt ? run_prompt : run_reply;
   totals sum = {0};
-  double ms;
   char label[64];
   snprintf(label, sizeof label, "%s %s%u", m->common.backend, prompt ? "pp" : "tg", count);
   report_progress(NULL, label, 0);
   m->sample_count = 0;
-  wisp_status status = run(m, depth, count, &ms);
+  wisp_status status = run(m, depth, count, &sum);
   m->sample_count = 0;
+  sum = (totals){0};
   for (uint32_t i = 0; i < m->tests->repetitions && status == WISP_OK; i++) {
     report_progress(NULL, label, (float)(i + 1) / (float)(m->tests->repetitions + 1));
-    wisp_engine_stats before, after;
-    wisp_engine_get_stats(m->engine, &before);
-    double cpu_before = platform_cpu_ms();
-    status = run(m, depth, count, &ms);
-    sum.cpu_ms += platform_cpu_ms() - cpu_before;
-    wisp_engine_get_stats(m->engine, &after);
-    sum.dispatches += after.dispatches - before.dispatches;
-    sum.submits += after.submits - before.submits;
-    sum.tokens += count;
-    double rate = count * 1e3 / ms;
-    sum.rate_sum += rate;
-    sum.rate_sum_of_squares += rate * rate;
+    status = run(m, depth, count, &sum);
   }
   report_progress(NULL, NULL, 0);
   if (status != WISP_OK) return status;
