@@ -3,8 +3,9 @@
  * hold looks lost and cannot be named: they are kept loaded, and what the validation layer itself leaks is ignored. */
 #include <dlfcn.h>
 
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_options(void);
+#define EXPORTED __attribute__((visibility("default"))) /* the sanitizer, a shared library, calls them */
+EXPORTED const char *__lsan_default_suppressions(void);
+EXPORTED const char *__lsan_default_options(void);
 
 const char *__lsan_default_suppressions(void) {
   return "leak:libVkLayer_khronos_validation\n";
