@@ -71,7 +71,7 @@ void main() {
     const float new_maximum = max(maximum, reduce_max(score));
     const float weight = position < positions ? exp(score - new_maximum) : 0.0;
     const float correction = exp(maximum - new_maximum);   // 0 for the first tile
-    total = total * correction + reduce_add(weight, LOCAL);
+    total = total * correction + reduce_add(weight);
     maximum = new_maximum;
     share[id] = weight;
     barrier();

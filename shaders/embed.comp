@@ -22,10 +22,11 @@ void main() {
   const uint row = tokens[steps[WISP_STEP_POSITION] + column] - ROW_BEGIN;  // wraps far above ROWS for rows of earlier windows
   if (element >= COLS || row >= ROWS) return;
   const Matrix m = Matrix(LAYOUT0, QUANTS0, SCALES0);
-  const uint block = row * ((COLS + 31u) / 32u) + element / 32u;
-  const uint part = (element % 32u) / 4u;
-  const vec2 scale = block_scale(m, block, part);
-  const vec4 values = block_part(m.layout_id, m.quants + block * block_vectors(m.layout_id), part) * scale.x + scale.y;
+  const uint block = row / 8u * ((COLS + 31u) / 32u) + element / 32u;
+  const uint part = (element % 32u) / 4u, parts = vector_parts(m.layout_id);
+  const uvec4 v = weights4[m.quants + (block * block_vectors(m.layout_id) + part / parts) * 8u + row % 8u];
+  const vec2 scale = block_scale(m, block * 8u + row % 8u, part >= 4u);
+  const vec4 values = vector_part(m.layout_id, v, part % parts) * scale.x + scale.y;
   const uint y = Y + column * Y_STRIDE + element;
   [[unroll]] for (uint i = 0u; i < 4u; i++) if (element + i < COLS) data[y + i] = values[i];
 }

@@ -5,16 +5,16 @@
 //   GATE_UP  rmsnorm, two matrices, silu(gate) * up
 //   RESIDUAL y += M x                                  (attn_out, down)
 //   HEAD     rmsnorm, logits, best id of the workgroup
-// ROW_THREADS invocations share a row; each takes blocks of 32 weights. Inputs are staged in shared memory, TILE features at a time,
-// norm weights already applied; the norm's factor 1/rms is the same for all rows and is applied to the sums.
-// Grid: (ceil(ROWS / rows of a workgroup), ceil(columns / COLUMNS)).
+// A workgroup takes tiles of 8 rows; SLICES invocations share a row, each with every SLICES-th block of 32 weights. Inputs are staged
+// in shared memory, TILE features at a time, norm weights already applied; the norm's factor 1/rms is the same for all rows and is
+// applied to the sums. Grid: (ceil(ROWS / rows of a workgroup), ceil(columns / COLUMNS)).
 #extension GL_GOOGLE_include_directive : require
 #include "lib/bindings.glsl"
 #include "lib/weights.glsl"
 #include "lib/reduce.glsl"
 #include "lib/half.glsl"
 
-layout(constant_id = WISP_C_ROW_THREADS) const uint ROW_THREADS = 8;
+layout(constant_id = WISP_C_SLICES) const uint SLICES = 8;
 layout(constant_id = WISP_C_COLS) const uint COLS = 32;
 layout(constant_id = WISP_C_ROWS) const uint ROWS = 1;
 layout(constant_id = WISP_C_TILE) const uint TILE = 32;
@@ -58,7 +58,7 @@ layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 d
 #define SUMS 1
 #endif
 
-const uint GROUP_ROWS = LOCAL / ROW_THREADS;
+const uint GROUP_ROWS = LOCAL / SLICES;
 const uint ROW_BLOCKS = (COLS + 31u) / 32u;
 const uint TILE_VECTORS = TILE / 4u;
 
@@ -67,35 +67,40 @@ shared vec4 staged[WISP_TILE_FLOATS / 4];  // [COLUMNS][TILE / 4]
 shared float row_sums[WISP_MAX_LOCAL];     // [GROUP_ROWS]
 #endif
 
-// sums[c] += weights of the block . staged column c
-void add_block(Matrix m, uint block, uint tile_block, inout float sums[COLUMNS]) {
+// sums[c] += weights of the row's block . staged column c
+void add_block(Matrix m, uint block, uint row_in_tile, uint staged_block, inout float sums[COLUMNS]) {
+  const uint vectors = block_vectors(m.layout_id), parts = vector_parts(m.layout_id);
+  const uint first = m.quants + block * vectors * 8u + row_in_tile;
   float dots[COLUMNS];
   float totals[COLUMNS];
   [[unroll]] for (uint c = 0u; c < COLUMNS; c++) dots[c] = totals[c] = 0.0;
-  const uint first = m.quants + block * block_vectors(m.layout_id);
-  [[unroll]] for (uint part = 0u; part < 8u; part++) {
-    const vec4 w = block_part(m.layout_id, first, part);
-    [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
-      const vec4 x = staged[c * TILE_VECTORS + tile_block * 8u + part];
-      dots[c] += dot(w, x);
-      totals[c] += dot(vec4(1.0), x);
+  [[unroll]] for (uint i = 0u; i < vectors; i++) {
+    const uvec4 v = weights4[first + 8u * i];
+    [[unroll]] for (uint part = 0u; part < parts; part++) {
+      const vec4 w = vector_part(m.layout_id, v, part);
+      [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
+        const vec4 x = staged[c * TILE_VECTORS + staged_block * 8u + i * parts + part];
+        dots[c] += dot(w, x);
+        if (m.layout_id == WISP_LAYOUT_Q4S || m.layout_id == WISP_LAYOUT_Q4A || m.layout_id == WISP_LAYOUT_Q8A)
+          totals[c] += dot(vec4(1.0), x);
+      }
     }
-    if (m.layout_id == WISP_LAYOUT_Q8H && part == 3u) {  // the first half has a scale of its own
-      const float scale = block_scale(m, block, 0u).x;
+    if (m.layout_id == WISP_LAYOUT_Q8H && i == 0u) {  // the first half has a scale of its own
+      const float scale = block_scale(m, block * 8u + row_in_tile, false).x;
       [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
         sums[c] += scale * dots[c];
         dots[c] = 0.0;
       }
     }
   }
-  const vec2 scale = block_scale(m, block, 7u);
+  const vec2 scale = block_scale(m, block * 8u + row_in_tile, true);
   [[unroll]] for (uint c = 0u; c < COLUMNS; c++) sums[c] += scale.x * dots[c] + scale.y * totals[c];
 }
 
 void main() {
   const uint id = gl_LocalInvocationID.x;
-  const uint lane = id % ROW_THREADS;
-  const uint group_row = id / ROW_THREADS;
+  const uint slice = row_slice(id / 8u % SLICES);
+  const uint group_row = id / (8u * SLICES) * 8u + id % 8u;
   const uint row = gl_WorkGroupID.x * GROUP_ROWS + group_row;
   const uint column = push.first_column + gl_WorkGroupID.y * COLUMNS;
 #if COLUMNS > 1
@@ -144,11 +149,11 @@ void main() {
     if (row < ROWS) {
       const uint first_block = begin / 32u;
       const uint blocks = (features + 31u) / 32u;
-      for (uint b = lane; b < blocks; b += ROW_THREADS) {
-        const uint block = matrix_row * ROW_BLOCKS + first_block + b;
-        add_block(m, block, b, sums[0]);
+      for (uint b = slice; b < blocks; b += SLICES) {
+        const uint block = matrix_row / 8u * ROW_BLOCKS + first_block + b;
+        add_block(m, block, id % 8u, b, sums[0]);
 #ifdef GATE_UP
-        add_block(Matrix(LAYOUT1, QUANTS1, SCALES1), block, b, sums[1]);
+        add_block(Matrix(LAYOUT1, QUANTS1, SCALES1), block, id % 8u, b, sums[1]);
 #endif
       }
     }
@@ -156,9 +161,9 @@ void main() {
   }
 
   [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
-    float sum = reduce_add(sums[0][c], ROW_THREADS);
+    float sum = reduce_slices(sums[0][c], SLICES);
 #ifdef NORMED
-    const float factor = inversesqrt(reduce_add(squares[c], LOCAL) / float(COLS) + EPSILON);
+    const float factor = inversesqrt(reduce_add(squares[c]) / float(COLS) + EPSILON);
     sum *= factor;
 #endif
 #if COLUMNS > 1
@@ -168,12 +173,12 @@ void main() {
 #endif
     const uint y = Y + (column + c) * Y_STRIDE;
 #if defined(RESIDUAL)
-    if (lane == 0u && row < ROWS && wanted) data[y + row] += sum;
+    if (slice == 0u && row < ROWS && wanted) data[y + row] += sum;
 #elif defined(GATE_UP)
-    const float up = factor * reduce_add(sums[1][c], ROW_THREADS);
-    if (lane == 0u && row < ROWS && wanted) data[y + row] = sum / (1.0 + exp(-sum)) * up;
+    const float up = factor * reduce_slices(sums[1][c], SLICES);
+    if (slice == 0u && row < ROWS && wanted) data[y + row] = sum / (1.0 + exp(-sum)) * up;
 #else
-    if (lane == 0u) row_sums[group_row] = sum;
+    if (slice == 0u) row_sums[group_row] = sum;
     barrier();
 #if defined(QKV)
     // One invocation a RoPE pair: rows 2i and 2i + 1. A pair never crosses from q to k to v: head sizes are even.
@@ -200,7 +205,7 @@ void main() {
       }
     }
 #else  // HEAD
-    if (lane == 0u && row < ROWS && wanted) data[Y + (column + c - push.first_column) * Y_STRIDE + ROW_BEGIN + row] = sum;
+    if (slice == 0u && row < ROWS && wanted) data[Y + (column + c - push.first_column) * Y_STRIDE + ROW_BEGIN + row] = sum;
     if (id == 0u && wanted) {
       float best = MINUS_INFINITY;
       uint best_row = 0u;

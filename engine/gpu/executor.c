@@ -269,7 +269,7 @@ static void gpu_get_stats(wisp_executor *executor, wisp_engine_stats *stats) {
 
 static const char *const constant_names[WISP_C_COUNT] = {
     "local",
-    "row_threads",
+    "slices",
     "cols",
     "rows",
     "tile",

@@ -26,20 +26,21 @@ wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *m) {
   return WISP_OK;
 }
 
-/* Threads that share a row: 16, fewer where a row has fewer blocks of 32 weights. */
-static uint32_t row_threads(uint32_t cols) {
+/* Invocations that share a row: up to 16, fewer where a row has fewer blocks of 32 weights; for a vocabulary's many rows 4. */
+static uint32_t row_slices(uint32_t rows, uint32_t cols) {
   const uint32_t blocks = wisp_layout_row_blocks(cols);
-  uint32_t threads = 16;
-  while (threads > 1 && threads > blocks) threads /= 2;
-  return threads;
+  uint32_t slices = rows > 8192 ? 4 : MATRIX_LOCAL / 8;
+  while (slices > 1 && slices > blocks) slices /= 2;
+  return slices;
 }
 
-static uint32_t group_rows(uint32_t cols) {
-  return MATRIX_LOCAL / row_threads(cols);
+static uint32_t row_groups(uint32_t rows, uint32_t cols) {
+  const uint32_t group_rows = MATRIX_LOCAL / row_slices(rows, cols);
+  return (rows + group_rows - 1) / group_rows;
 }
 
 static uint32_t vocabulary_groups(const wisp_model *m, const wisp_window *window) {
-  return (window->rows + group_rows(m->width) - 1) / group_rows(m->width);
+  return row_groups(window->rows, m->width);
 }
 
 void wisp_activations_plan(wisp_activations *a, const wisp_model *m, const wisp_weights *weights, uint32_t columns) {
@@ -102,11 +103,11 @@ static void set_heads(uint32_t *constants, const wisp_kernel_context *context) {
 static uint32_t set_rows(uint32_t *constants, uint32_t rows, uint32_t cols, bool batch) {
   const uint32_t room = WISP_TILE_FLOATS / (batch ? WISP_BATCH_COLUMNS : 1), tiles = (cols + room - 1) / room;
   constants[WISP_C_LOCAL] = MATRIX_LOCAL;
-  constants[WISP_C_ROW_THREADS] = row_threads(cols);
+  constants[WISP_C_SLICES] = row_slices(rows, cols);
   constants[WISP_C_ROWS] = rows;
   constants[WISP_C_COLS] = cols;
   constants[WISP_C_TILE] = round_up((cols + tiles - 1) / tiles, 32);
-  return (rows + group_rows(cols) - 1) / group_rows(cols);
+  return row_groups(rows, cols);
 }
 
 static void set_norm(uint32_t *constants, const wisp_kernel_context *context, uint32_t norm) {

@@ -151,24 +151,44 @@ static void repack_block(wisp_dtype type, const uint8_t *file, uint8_t *quants, 
   }
 }
 
+enum { TILE = WISP_ROW_TILE, MAX_BLOCKS = 8 /* device blocks of a file block */ };
+
+/* A file block of each of the tile's rows, repacked, then written in device order. */
+typedef struct tile {
+  uint8_t quants[TILE][MAX_BLOCKS * 128];
+  uint8_t scales[TILE][MAX_BLOCKS * 4];
+} tile;
+
+static void write_tile(const wisp_layout *layout, const tile *t, uint32_t blocks, uint8_t **quants, uint8_t **scales) {
+  for (uint32_t b = 0; b < blocks; b++) {
+    for (uint32_t v = 0; v < layout->quant_bytes; v += 16)
+      for (uint32_t r = 0; r < TILE; r++, *quants += 16) memcpy(*quants, t->quants[r] + b * layout->quant_bytes + v, 16);
+    for (uint32_t r = 0; r < TILE; r++, *scales += layout->scale_bytes)
+      memcpy(*scales, t->scales[r] + b * layout->scale_bytes, layout->scale_bytes);
+  }
+}
+
 void wisp_layout_repack(const wisp_layout *layout, const wisp_matrix *matrix, uint32_t begin, uint32_t end, uint8_t *quants,
                         uint8_t *scales) {
   const uint64_t row_bytes = wisp_matrix_row_bytes(matrix);
-  const uint32_t row_blocks = wisp_layout_row_blocks(matrix->cols);
-  const uint32_t file_blocks = matrix->cols / matrix->type->block_weights;
-  const uint32_t blocks_each = matrix->type->block_weights / 32; /* 0 for scalar types */
-  for (uint32_t row = begin; row < end; row++) {
-    const uint8_t *file = matrix->data + row * row_bytes;
-    if (!blocks_each) {
-      memcpy(quants, file, row_bytes);
-      memset(quants + row_bytes, 0, (size_t)row_blocks * layout->quant_bytes - row_bytes);
-    } else {
-      for (uint32_t b = 0; b < file_blocks; b++)
-        repack_block(matrix->type->dtype, file + (size_t)b * matrix->type->block_bytes,
-                     quants + (size_t)b * blocks_each * layout->quant_bytes,
-                     scales + (size_t)b * blocks_each * layout->scale_bytes);
+  const bool scalar = matrix->type->block_weights == 1;
+  const uint32_t file_blocks = scalar ? wisp_layout_row_blocks(matrix->cols) : matrix->cols / matrix->type->block_weights;
+  const uint32_t blocks_each = scalar ? 1 : matrix->type->block_weights / 32;
+  const uint32_t file_block_bytes = scalar ? 32 * matrix->type->block_bytes : matrix->type->block_bytes;
+  for (uint32_t first = begin; first < end; first += TILE) {
+    tile t = {0}; /* rows past the end and columns past the row are zero */
+    for (uint32_t b = 0; b < file_blocks; b++) {
+      for (uint32_t r = 0; r < TILE && first + r < end; r++) {
+        const uint8_t *file = matrix->data + (first + r) * row_bytes + (uint64_t)b * file_block_bytes;
+        if (!scalar) {
+          repack_block(matrix->type->dtype, file, t.quants[r], t.scales[r]);
+          continue;
+        }
+        const uint64_t left = row_bytes - (uint64_t)b * file_block_bytes;
+        memcpy(t.quants[r], file, left < file_block_bytes ? left : file_block_bytes);
+        if (left < file_block_bytes) memset(t.quants[r] + left, 0, file_block_bytes - left);
+      }
+      write_tile(layout, &t, blocks_each, &quants, &scales);
     }
-    quants += (size_t)row_blocks * layout->quant_bytes;
-    scales += (size_t)row_blocks * layout->scale_bytes;
   }
 }

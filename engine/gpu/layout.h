@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * How weights lie on the device (shaders/shared/kernel.h, WISP_LAYOUT_*): quants and scales apart, rows padded to whole blocks of 32
- * weights, 32-bit words read 128 bits at a time. Every file type maps to one layout; Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16 and F32
+ * How weights lie on the device (shaders/shared/kernel.h, WISP_LAYOUT_*): quants and scales apart, rows in tiles of 8,
+ * padded to whole blocks of 32 weights, 32-bit words read 128 bits at a time. Every file type maps to one layout; Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16 and F32
  * keep their values exactly, the K types get their scales rounded to f16. */
 #ifndef WISP_GPU_LAYOUT_H
 #define WISP_GPU_LAYOUT_H
@@ -18,7 +18,11 @@ const wisp_layout *wisp_layout_for(const wisp_dtype_info *type);
 
 static inline uint32_t wisp_layout_row_blocks(uint32_t cols) { return (cols + 31) / 32; }
 
-/* Rows [begin, end) of matrix: quants gets (end - begin) * row_blocks * quant_bytes, scales likewise; both may be unaligned. */
+/* Rows with those that fill the last tile. */
+static inline uint64_t wisp_layout_tiled_rows(uint64_t rows) { return (rows + 7) / 8 * 8; }
+
+/* Rows [begin, end) of matrix, begin a multiple of 8: quants gets wisp_layout_tiled_rows(end - begin) * row_blocks * quant_bytes,
+ * scales likewise; written in order, both may be unaligned. */
 void wisp_layout_repack(const wisp_layout *layout, const wisp_matrix *matrix, uint32_t begin, uint32_t end, uint8_t *quants,
                         uint8_t *scales);
 

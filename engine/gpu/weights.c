@@ -48,7 +48,7 @@ static void place(wisp_window *window, const contents *c) {
   }
   for (uint32_t i = 0; i < c->matrix_count; i++) {
     const wisp_layout *layout = wisp_layout_for(c->matrices[i]->type);
-    const uint64_t blocks = (uint64_t)content_rows(c, i) * wisp_layout_row_blocks(c->matrices[i]->cols);
+    const uint64_t blocks = wisp_layout_tiled_rows(content_rows(c, i)) * wisp_layout_row_blocks(c->matrices[i]->cols);
     window->matrices[i].layout = layout;
     window->matrices[i].quants = (uint32_t)(at / 16);
     at = align_up(at + blocks * layout->quant_bytes, 256);
@@ -78,16 +78,17 @@ static wisp_status upload_matrix(upload *u, const wisp_window *window, const wis
   const uint64_t row_blocks = wisp_layout_row_blocks(matrix->cols);
   const uint64_t quant_row = row_blocks * placed->layout->quant_bytes, scale_row = row_blocks * placed->layout->scale_bytes;
   const uint64_t quants = window->offset + 16ull * placed->quants, scales = window->offset + 4ull * placed->scales;
-  /* Scales take at most a quarter of the room that quants take. An even number of rows keeps pieces at whole words. */
-  const uint32_t fit = (uint32_t)(WVK_UPLOAD_CHUNK / 2 / quant_row) & ~1u;
-  const uint32_t step = fit < 2 ? 2 : fit;
+  /* Scales take at most a quarter of the room that quants take. Pieces are whole tiles of 8 rows. */
+  const uint32_t fit = (uint32_t)(WVK_UPLOAD_CHUNK / 2 / quant_row) & ~7u;
+  const uint32_t step = fit < 8 ? 8 : fit;
   for (uint32_t row = 0; row < rows; row += step) {
     const uint32_t count = rows - row < step ? rows - row : step;
+    const uint64_t tiled = wisp_layout_tiled_rows(count);
     void *pointer;
-    if (wvk_uploader_map(u->uploader, u->buffer, quants + row * quant_row, count * quant_row, &pointer) != WVK_OK)
+    if (wvk_uploader_map(u->uploader, u->buffer, quants + row * quant_row, tiled * quant_row, &pointer) != WVK_OK)
       return WISP_ERROR_DEVICE;
     wisp_layout_repack(placed->layout, matrix, begin + row, begin + row + count, pointer, u->scratch);
-    if (scale_row) WISP_TRY(put(u, scales + row * scale_row, u->scratch, count * scale_row));
+    if (scale_row) WISP_TRY(put(u, scales + row * scale_row, u->scratch, tiled * scale_row));
   }
   return WISP_OK;
 }
@@ -110,7 +111,7 @@ static uint32_t vocabulary_parts(const wvk_caps *caps, const wisp_model *m, cons
 }
 
 static void split_vocabulary(const wisp_model *m, const wisp_matrix *matrix, wisp_window *windows, uint32_t parts) {
-  const uint32_t rows = (uint32_t)align_up((matrix->rows + parts - 1) / parts, 2);
+  const uint32_t rows = (uint32_t)align_up((matrix->rows + parts - 1) / parts, 8);
   for (uint32_t i = 0; i < parts; i++) {
     const uint32_t begin = i * rows < matrix->rows ? i * rows : matrix->rows;
     windows[i] = (wisp_window){.row_begin = begin, .rows = begin + rows < matrix->rows ? rows : matrix->rows - begin};

@@ -1,60 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
-// Deterministic reductions over the threads of a workgroup. SUBGROUP: by shuffles inside a subgroup, then through shared memory.
+// Deterministic reductions over a workgroup. SUBGROUP: by shuffles inside a subgroup, then through shared memory. All invocations
+// must call; every one of them gets the result; shared memory is free again afterwards.
 #ifdef SUBGROUP
 #extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_ballot : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
 
 shared float reduce_scratch[WISP_MAX_LOCAL];
 
-// Sum over each run of `width` neighbouring threads (a power of two that divides LOCAL); every thread of the run gets it.
-// All threads must call. Leaves shared memory free for the next call.
-float reduce_add(float value, uint width) {
-  const uint id = gl_LocalInvocationID.x;
+// The slice of invocation id is the same throughout a subgroup of at most 8: saying so lets a compiler load inputs once.
+uint row_slice(uint slice) {
 #ifdef SUBGROUP
-  const uint inside = min(width, gl_SubgroupSize);
-  for (uint mask = 1u; mask < inside; mask <<= 1) value += subgroupShuffleXor(value, mask);
-  if (inside == width) return value;
-  reduce_scratch[id] = value;
-  barrier();
-  const uint first = id & ~(width - 1u);
-  value = 0.0;
-  for (uint i = 0u; i < width; i += inside) value += reduce_scratch[first + i];
-  barrier();
-  return value;
-#else
-  reduce_scratch[id] = value;
-  barrier();
-  for (uint half_width = width >> 1; half_width > 0u; half_width >>= 1) {
-    if ((id & (width - 1u)) < half_width) reduce_scratch[id] += reduce_scratch[id + half_width];
-    barrier();
-  }
-  value = reduce_scratch[id & ~(width - 1u)];
-  barrier();
-  return value;
+  if (gl_SubgroupSize <= 8u) return subgroupBroadcastFirst(slice);
 #endif
+  return slice;
 }
 
-float reduce_max(float value) {
+// Sum over the `slices` invocations of each row: those with the same id % 8 in a run of 8 * slices.
+float reduce_slices(float value, uint slices) {
   const uint id = gl_LocalInvocationID.x;
+  uint inside = 1u;
 #ifdef SUBGROUP
-  const uint inside = min(LOCAL, gl_SubgroupSize);
-  for (uint mask = 1u; mask < inside; mask <<= 1) value = max(value, subgroupShuffleXor(value, mask));
-  if (inside == LOCAL) return value;
+  for (; inside < slices && 8u * inside < gl_SubgroupSize; inside <<= 1) value += subgroupShuffleXor(value, 8u * inside);
+#endif
+  if (inside == slices) return value;
   reduce_scratch[id] = value;
   barrier();
-  for (uint i = 0u; i < LOCAL; i += inside) value = max(value, reduce_scratch[i]);
+  const uint first = id / (8u * slices) * (8u * slices) + id % 8u;
+  value = 0.0;
+  for (uint i = 0u; i < slices; i += inside) value += reduce_scratch[first + 8u * i];
   barrier();
+  return value;
+}
+
+#ifdef SUBGROUP
+#define REDUCE(OPERATION)                                                                                    \
+  const uint id = gl_LocalInvocationID.x;                                                                    \
+  const uint inside = min(LOCAL, gl_SubgroupSize);                                                           \
+  for (uint mask = 1u; mask < inside; mask <<= 1) value = OPERATION(value, subgroupShuffleXor(value, mask)); \
+  if (inside == LOCAL) return value;                                                                         \
+  reduce_scratch[id] = value;                                                                                \
+  barrier();                                                                                                 \
+  value = reduce_scratch[0];                                                                                 \
+  for (uint i = inside; i < LOCAL; i += inside) value = OPERATION(value, reduce_scratch[i]);                 \
+  barrier();                                                                                                 \
   return value;
 #else
-  reduce_scratch[id] = value;
-  barrier();
-  for (uint half_width = LOCAL >> 1; half_width > 0u; half_width >>= 1) {
-    if (id < half_width) reduce_scratch[id] = max(reduce_scratch[id], reduce_scratch[id + half_width]);
-    barrier();
-  }
-  value = reduce_scratch[0];
-  barrier();
+#define REDUCE(OPERATION)                                                                                    \
+  const uint id = gl_LocalInvocationID.x;                                                                    \
+  reduce_scratch[id] = value;                                                                                \
+  barrier();                                                                                                 \
+  for (uint width = LOCAL >> 1; width > 0u; width >>= 1) {                                                   \
+    if (id < width) reduce_scratch[id] = OPERATION(reduce_scratch[id], reduce_scratch[id + width]);          \
+    barrier();                                                                                               \
+  }                                                                                                          \
+  value = reduce_scratch[0];                                                                                 \
+  barrier();                                                                                                 \
   return value;
 #endif
-}
+
+float plus(float a, float b) { return a + b; }
+float reduce_add(float value) { REDUCE(plus) }
+float reduce_max(float value) { REDUCE(max) }

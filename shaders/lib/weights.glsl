@@ -8,11 +8,6 @@ struct Matrix {
   uint scales;      // first word
 };
 
-float half_scale(uint base, uint block) {  // f16, two blocks a word
-  const vec2 pair = unpackHalf2x16(weights[base + (block >> 1)]);
-  return (block & 1u) == 0u ? pair.x : pair.y;
-}
-
 vec4 nibbles(uint word) { return vec4(uvec4(word, word >> 4, word >> 8, word >> 12) & 15u); }
 vec4 signed_bytes(uint word) { return vec4(ivec4(word << 24, word << 16, word << 8, word) >> 24); }
 vec4 bf16_pairs(uvec2 words) {
@@ -26,27 +21,27 @@ uint block_vectors(uint layout_id) {  // uvec4 of a block
        : layout_id <= WISP_LAYOUT_Q4A ? 1u : 2u;
 }
 
-// Weights 4 * part .. 4 * part + 3 of a block before scale and minimum.
-vec4 block_part(uint layout_id, uint first, uint part) {
-  if (layout_id == WISP_LAYOUT_F32) return uintBitsToFloat(weights4[first + part]);
-  const uvec4 v = weights4[first + (layout_id <= WISP_LAYOUT_BF16 ? part >> 1 : layout_id <= WISP_LAYOUT_Q4A ? 0u : part >> 2)];
-  if (layout_id <= WISP_LAYOUT_BF16) {
-    const uvec2 words = (part & 1u) == 0u ? v.xy : v.zw;
-    return layout_id == WISP_LAYOUT_F16 ? f16_pairs(words) : bf16_pairs(words);
-  }
+uint vector_parts(uint layout_id) { return 8u / block_vectors(layout_id); }  // groups of 4 weights in a uvec4
+
+// Weights 4 * part .. 4 * part + 3 of a uvec4, before scale and minimum.
+vec4 vector_part(uint layout_id, uvec4 v, uint part) {
+  if (layout_id == WISP_LAYOUT_F32) return uintBitsToFloat(v);
+  if (layout_id == WISP_LAYOUT_F16) return f16_pairs(part == 0u ? v.xy : v.zw);
+  if (layout_id == WISP_LAYOUT_BF16) return bf16_pairs(part == 0u ? v.xy : v.zw);
   if (layout_id <= WISP_LAYOUT_Q4A) return nibbles(v[part >> 1] >> (16u * (part & 1u)));
-  return signed_bytes(v[part & 3u]);
+  return signed_bytes(v[part]);
 }
 
-// (scale, minimum) of part `part` of a block; weight = quant * scale + minimum.
-vec2 block_scale(Matrix m, uint block, uint part) {
+// (scale, minimum) of a block's weights, second_half: of its weights 16 to 31. weight = quant * scale + minimum.
+// index: (row / 8 * blocks of a row + block) * 8 + row % 8
+vec2 block_scale(Matrix m, uint index, bool second_half) {
   if (m.layout_id <= WISP_LAYOUT_BF16) return vec2(1.0, 0.0);
-  if (m.layout_id == WISP_LAYOUT_Q4S) {
-    const float scale = half_scale(m.scales, block);
-    return vec2(scale, -8.0 * scale);
+  if (m.layout_id == WISP_LAYOUT_Q4S || m.layout_id == WISP_LAYOUT_Q8S) {
+    const vec2 rows = unpackHalf2x16(weights[m.scales + (index >> 1)]);
+    const float scale = (index & 1u) == 0u ? rows.x : rows.y;
+    return vec2(scale, m.layout_id == WISP_LAYOUT_Q4S ? -8.0 * scale : 0.0);
   }
-  if (m.layout_id == WISP_LAYOUT_Q8S) return vec2(half_scale(m.scales, block), 0.0);
-  const vec2 pair = unpackHalf2x16(weights[m.scales + block]);
-  if (m.layout_id == WISP_LAYOUT_Q8H) return vec2(part < 4u ? pair.x : pair.y, 0.0);
+  const vec2 pair = unpackHalf2x16(weights[m.scales + index]);
+  if (m.layout_id == WISP_LAYOUT_Q8H) return vec2(second_half ? pair.y : pair.x, 0.0);
   return pair;
 }

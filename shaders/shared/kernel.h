@@ -21,20 +21,25 @@
 #define WISP_STEP_COUNT 1          /* tokens in the batch */
 #define WISP_STEP_WORDS 64         /* padded to 256 bytes */
 
-/* Layouts of weights on the device. A row is padded to whole blocks of 32 weights; value of weight j of a block: */
+/* Layouts of weights on the device. Rows come in tiles of 8 and are padded to whole blocks of 32 weights; neighbouring invocations
+ * take neighbouring rows, so that weights are read in one piece and inputs are the same for all of them:
+ *   quants  uvec4[row / 8][block][vector of the block][row % 8]
+ *   scales        [row / 8][block][row % 8]
+ * Value of weight j of a block: */
+#define WISP_ROW_TILE 8
 #define WISP_LAYOUT_F32 0          /* 8 uvec4 */
-#define WISP_LAYOUT_F16 1          /* 4 uvec4, two weights a word, the lower half first */
+#define WISP_LAYOUT_F16 1          /* 4 uvec4, two weights a word, the first in the lower half */
 #define WISP_LAYOUT_BF16 2         /* likewise */
-#define WISP_LAYOUT_Q4S 3          /* 1 uvec4: nibble j % 8 of word j / 8 is q; (q - 8) * scale; scale f16, two blocks a word */
+#define WISP_LAYOUT_Q4S 3          /* 1 uvec4: nibble j % 8 of word j / 8 is q; (q - 8) * scale; scale f16, two rows a word */
 #define WISP_LAYOUT_Q4A 4          /* q * scale + minimum; word = f16 scale, f16 minimum */
-#define WISP_LAYOUT_Q8S 5          /* 2 uvec4: signed byte j % 4 of word j / 4 is q; q * scale; scale f16, two blocks a word */
+#define WISP_LAYOUT_Q8S 5          /* 2 uvec4: signed byte j % 4 of word j / 4 is q; q * scale; scale f16, two rows a word */
 #define WISP_LAYOUT_Q8A 6          /* q * scale + minimum; word = f16 scale, f16 minimum */
 #define WISP_LAYOUT_Q8H 7          /* q * scale; word = f16 scale of weights 0-15, f16 scale of weights 16-31 */
 
 /* Specialisation constants, the same ids in all kernels. Offsets are in elements of the binding they index, from the start of the
  * window or buffer; those in DATA are multiples of 4. */
 #define WISP_C_LOCAL 0             /* invocations of a workgroup: a power of two */
-#define WISP_C_ROW_THREADS 1       /* invocations that share a row: a power of two, divides LOCAL */
+#define WISP_C_SLICES 1            /* invocations that share a row: a power of two, divides LOCAL / 8 */
 #define WISP_C_COLS 2              /* input features of the matrices; elements of an embedding row */
 #define WISP_C_ROWS 3              /* rows of all matrices together (gate_up: of one) */
 #define WISP_C_TILE 4              /* input features staged in shared memory at a time: a multiple of 32 */
