@@ -66,7 +66,8 @@ wvk_status wvk_cache_save(wvk_device *device, void *data, size_t *size) {
   *size = sizeof(struct header) + body;
   if (!data) return WVK_OK;
   if (capacity < *size)
-    return wvk_fail(&device->host, WVK_ERROR_MEMORY, "pipeline cache: %zu bytes, but room for %zu only", *size, capacity);
+    return wvk_fail(&device->host, WVK_ERROR_MEMORY, "pipeline cache: %llu bytes, but room for %llu only",
+                    (unsigned long long)*size, (unsigned long long)capacity);
   unsigned char *out = data;
   result = device->vk.vkGetPipelineCacheData(device->handle, device->cache, &body, out + sizeof(struct header));
   if (result != VK_SUCCESS) return wvk_device_fail(device, result, "vkGetPipelineCacheData", "the cache");
