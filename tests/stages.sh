@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+# The stages of tools/test.sh, one function each, called as FUNCTION ARGUMENTS... in the repository's root. A stage says how it
+# went by a line "N passed, N failed, N skipped" (Criterion by its own summary) and by its exit code.
+# Given: $builds, where the builds are; $model, a path; $cores, how many compilers at a time.
+# shellcheck shell=bash
+
+totals() { echo "$1 passed, $2 failed, $3 skipped"; }
+
+# driver NAME: the environment variable that lets the Vulkan loader see only this driver.
+driver() {
+  case $1 in
+    lavapipe) echo VK_DRIVER_FILES="$(echo /usr/share/vulkan/icd.d/lvp_icd*.json)" ;;
+    swiftshader) echo VK_DRIVER_FILES="$(tools/fetch_swiftshader.sh)" ;;
+  esac
+}
+
+# ---- What comes over the network: then the others find it in the cache --------------------------------------------------
+downloads() {
+  local got=0 failed=0 command
+  for command in tools/fetch_model.sh tools/fetch_swiftshader.sh "tools/android/fetch_dependencies.sh $builds/dependencies"; do
+    if $command; then got=$((got + 1)); else failed=$((failed + 1)); fi
+  done
+  totals $got $failed 0
+}
+
+# ---- Builds, warnings as errors; one passed for the build, one for each further check -----------------------------------
+build() {
+  local name=$1 options=()
+  case $name in
+    release) options=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=gcc) ;;
+    asan) options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_COMPILER=gcc -DWISP_SANITIZE=address,undefined) ;;
+    tsan) options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_COMPILER=gcc -DWISP_SANITIZE=thread) ;;
+    clang) options=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang) ;;
+    glsl) options=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=gcc -DWISP_RUNTIME_GLSL=ON) ;;
+    arm64)
+      options=(-DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64-linux-gnu.cmake" -DWISP_DEPS_DIR="$builds/dependencies"
+        -DWISP_BUILD_TESTS=OFF)
+      ;;
+  esac
+  local target=all
+  if [[ $name == tsan ]]; then target=wisp-tsan; fi
+  cmake -S . -B "$builds/$name" -G Ninja -DWISP_WERROR=ON "${options[@]}" && ninja -C "$builds/$name" -j "$cores" $target || return
+  if [[ $name == release ]]; then
+    library_manners "$builds/$name"
+    return
+  fi
+  totals 1 0 0
+}
+
+# The library prints nothing and never ends its host's process.
+library_manners() {
+  local found
+  found=$(nm --undefined-only "$1"/engine/libwisp.a "$1"/runtime/libwisp_runtime.a |
+    grep -wE 'printf|fprintf|vprintf|vfprintf|puts|fputs|putchar|fputc|perror|stdout|stderr|abort|exit|_exit|__assert_fail' | sort | uniq -c)
+  if [[ $found ]]; then
+    echo "the library uses:"
+    echo "$found"
+    totals 1 1 0
+    return 1
+  fi
+  totals 2 0 0
+}
+
+# ---- Tests --------------------------------------------------------------------------------------------------------------
+# unit BUILD DRIVER FILTER [VARIABLE=VALUE...]
+unit() {
+  local name=$1 vulkan=$2 filter=$3
+  shift 3
+  env "$(driver "$vulkan")" WISP_TEST_MODEL="$model" UBSAN_OPTIONS=print_stacktrace=1 "$@" "$builds/$name/wisp-unit" --filter "$filter" 2>&1
+}
+
+threads() {
+  local said
+  said=$("$builds/tsan/wisp-tsan") || return
+  totals "${said%% *}" 0 0
+}
+
+# kernels DRIVER [VARIABLE=VALUE...]
+kernels() {
+  local vulkan=$1
+  shift
+  env "$(driver "$vulkan")" "$@" "$builds/release/wisp-kernels" 2>&1
+}
+
+# behaviour SCRIPT BUILD [VARIABLE=VALUE...]
+behaviour() {
+  local script=$1 name=$2
+  shift 2
+  env "$(driver lavapipe)" "$@" "$script" "$builds/$name" "$model"
+}
+
+# A run under the validation layer with synchronization validation says nothing, and deliberate errors are reported.
+validation() {
+  local vulkan passed=0 failed=0 text=$builds/logs/validation.text
+  for vulkan in lavapipe swiftshader; do
+    if env "$(driver $vulkan)" WISP_VALIDATE=1 "$builds/release/wisp" run -m "$model" --raw -p "One two" -n 2 --temp 0 \
+      --device vulkan >"$text" 2>&1 && ! grep -i validation "$text"; then
+      passed=$((passed + 1))
+    else
+      echo "wisp run on $vulkan under the validation layer:"
+      cat "$text"
+      failed=$((failed + 1))
+    fi
+  done
+  if canaries; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+  totals $passed $failed 0
+}
+
+canaries() {
+  local said
+  said=$(unit release lavapipe 'wvk_compute/canary_*')
+  echo "canaries: $said" | sed 's/Synthesis: //' # not a summary of this stage's
+  [[ $said =~ Tested:\ ([0-9]+)\ \|\ Passing:\ ([0-9]+) ]] && ((BASH_REMATCH[1] >= 3 && BASH_REMATCH[1] == BASH_REMATCH[2]))
+}
+
+# Each fuzzer for some seconds with a fixed seed, under the sanitizers.
+fuzz() {
+  local program passed=0 failed=0
+  for program in "$builds"/asan/wisp-fuzz-*; do
+    if "$program" 20000 1; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+  done
+  totals $passed $failed 0
+}
+
+# The arm64 build under qemu gives the ids and the text of this machine's build.
+arm64() {
+  local text="Hello, wörld 123 こんにちは" ids answer passed=0 failed=0 name
+  local -A runner=([release]="" [arm64]="env QEMU_LD_PREFIX=/usr/aarch64-linux-gnu qemu-aarch64") said=()
+  for name in release arm64; do
+    ids=$(${runner[$name]} "$builds/$name/wisp" tokenize -m "$model" "$text")
+    answer=$(${runner[$name]} "$builds/$name/wisp" run -m "$model" --raw -p "The capital of France is" -n 2 --temp 0 --device cpu)
+    said[$name-ids]=$ids said[$name-answer]=$answer
+    echo "$name: $ids |$answer"
+  done
+  for name in ids answer; do
+    if [[ ${said[release-$name]} && ${said[release-$name]} == "${said[arm64-$name]}" ]]; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+    fi
+  done
+  totals $passed $failed 0
+}
