@@ -3,6 +3,8 @@
 #ifndef WISP_CPU_FORWARD_H
 #define WISP_CPU_FORWARD_H
 
+#include <stdatomic.h>
+
 #include "cpu/kernels.h"
 #include "cpu/threads.h"
 #include "plan/plan.h"
@@ -13,7 +15,7 @@ typedef struct wisp_cpu_pass {
   const wisp_plan *plan;
   const wisp_cpu_kernels *kernels;
   wisp_threads *threads;
-  const volatile int *cancel; /* NULL = never */
+  const atomic_int *cancel; /* NULL = never */
 
   uint8_t *cache; /* [kv_slots][context][K: kv_width | V: kv_width], f16 or f32 */
   wisp_kv_type kv_type;

@@ -4,6 +4,8 @@
 #ifndef WISP_SESSION_EXECUTOR_H
 #define WISP_SESSION_EXECUTOR_H
 
+#include <stdatomic.h>
+
 #include "plan/plan.h"
 
 typedef struct wisp_executor { const struct wisp_executor_api *api; } wisp_executor;   /* first member of the real one */
@@ -11,7 +13,7 @@ typedef struct wisp_timeline {                                                  
   wisp_executor *executor;
   uint32_t context;      /* tokens there is room for */
   uint32_t length;       /* tokens evaluated: their K and V are in the cache */
-  const volatile int *cancel;   /* set to 1 by another thread: stop soon with CANCELLED; checked between steps */
+  const atomic_int *cancel;      /* set to 1 by another thread: stop soon with CANCELLED; checked between steps */
 } wisp_timeline;
 
 typedef struct wisp_executor_params {

@@ -12,7 +12,7 @@ struct wisp_session {
   int32_t *ids;      /* [context]: tokens held */
   float *logits;     /* [vocabulary]: scratch of the host sampler; NULL where the executor samples */
   bool logits_known; /* the timeline knows the logits of the last token */
-  volatile int cancel;
+  atomic_int cancel;
 };
 
 wisp_sampler_params wisp_sampler_params_defaults(void) {
@@ -124,14 +124,21 @@ wisp_status wisp_session_append(wisp_session *session, const int32_t *ids, size_
   return status == WISP_ERROR_CANCELLED ? cancelled(session) : status;
 }
 
+/* After a truncate the last token is evaluated again; its K and V stay what they are, so a failure leaves it held. */
+static wisp_status know_logits(wisp_session *s) {
+  if (s->logits_known) return WISP_OK;
+  const uint32_t length = s->timeline->length;
+  const int32_t last = s->ids[length - 1];
+  s->engine->executor->api->truncate(s->timeline, length - 1);
+  const wisp_status status = append(s, &last, 1, WISP_LOGITS_NONE, NULL);
+  s->timeline->length = length;
+  return status;
+}
+
 /* Up to room next tokens into ids, evaluated and held. */
 static wisp_status next_tokens(wisp_session *s, uint32_t room, int32_t *ids, uint32_t *made) {
   const wisp_executor_api *api = s->engine->executor->api;
-  if (!s->logits_known) { /* after a truncate: evaluate the last token again */
-    const int32_t last = s->ids[s->timeline->length - 1];
-    api->truncate(s->timeline, s->timeline->length - 1);
-    WISP_TRY(append(s, &last, 1, WISP_LOGITS_NONE, NULL));
-  }
+  WISP_TRY(know_logits(s));
   if (wisp_sampler_is_argmax(&s->sampler)) {
     const uint32_t before = s->timeline->length;
     WISP_TRY(api->greedy(s->timeline, room, ids, made));

@@ -359,7 +359,7 @@ Test(cpu_executor, cancel) {
   uint32_t made = 99;
   some_ids(&s.model, ids, TOKENS);
   float *before = room(&s.model, 1), *after = room(&s.model, 1);
-  volatile int cancel = 0;
+  atomic_int cancel = 0;
   wisp_timeline *timeline = open_timeline(&s, CONTEXT, WISP_KV_F16);
   timeline->cancel = &cancel;
   append(timeline, ids, 10, WISP_LOGITS_LAST, before);
