@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bench.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/platform.h"
+#include "gpu/executor.h"
+
+enum { BLOCKS = 4, CONTEXT = 1088, ENOUGH_MS = 60, MOST = 512 }; /* blocks in turn: small caches must not hold them all */
+
+typedef struct bencher {
+  const check_params *params;
+  bed bed;
+  const char *type;
+  void (*row)(void *user, const bench_row *row);
+  void *user;
+} bencher;
+
+static wisp_status submit(bencher *b) {
+  WISP_GPU_TRY(wvk_submit(b->bed.device, &b->bed.commands, 1));
+  return wisp_gpu_status(wvk_wait(b->bed.commands, UINT64_MAX));
+}
+
+/* Numbers that are none of the special ones, as floats and as halves. */
+static wisp_status fill_buffers(bencher *b) {
+  WISP_GPU_TRY(wvk_commands_begin(b->bed.commands));
+  for (int i = BED_DATA; i <= BED_KV; i++) wvk_cmd_fill(b->bed.commands, b->bed.buffers[i], 0, b->bed.words[i] * 4, 0x2e002e00);
+  WISP_GPU_TRY(wvk_commands_end(b->bed.commands));
+  return submit(b);
+}
+
+static void write_step(bencher *b, uint32_t position, uint32_t count) {
+  uint32_t *step = wvk_buffer_map(b->bed.buffers[BED_STEP]);
+  step[WISP_STEP_POSITION] = position;
+  step[WISP_STEP_COUNT] = count;
+  wvk_buffer_flush(b->bed.buffers[BED_STEP], 0, 8);
+}
+
+/* times runs in a chain, each of the next block; milliseconds. */
+static wisp_status time_chain(bencher *b, uint32_t mode, const bed_run *run, uint32_t times, double *ms, bool *timestamps) {
+  WISP_GPU_TRY(wvk_commands_begin(b->bed.commands));
+  wvk_cmd_timestamp(b->bed.commands, 0);
+  for (uint32_t i = 0; i < times; i++) {
+    bed_run next = *run;
+    if (run->op->executed_block >= 0) next.op -= 5 * (i % BLOCKS);
+    bed_record(&b->bed, mode, &next);
+    wvk_cmd_barrier(b->bed.commands);
+  }
+  wvk_cmd_timestamp(b->bed.commands, 1);
+  WISP_GPU_TRY(wvk_commands_end(b->bed.commands));
+  write_step(b, run->position, run->count);
+  const double start = platform_now_ms();
+  WISP_TRY(submit(b));
+  *ms = platform_now_ms() - start;
+  double ns[2];
+  *timestamps = wvk_commands_times(b->bed.commands, ns) && ns[1] > 0;
+  if (*timestamps) *ms = ns[1] * 1e-6;
+  return WISP_OK;
+}
+
+static wisp_status time_run(bencher *b, uint32_t mode, const bed_run *run) {
+  const wisp_shader *shader = b->bed.kernels[bed_kernel(&b->bed, mode, run->op, 0, run->batch)].shader;
+  bench_row row = {.shader = shader, .op = run->op->kind, .columns = run->columns, .kv_length = run->position + run->count};
+  snprintf(row.type, sizeof row.type, "%s", b->type);
+  double ms = 0, best = 0;
+  WISP_TRY(time_chain(b, mode, run, 2, &ms, &row.timestamps)); /* warms up */
+  uint32_t times = ms > 0 ? (uint32_t)(2 * ENOUGH_MS / ms) : MOST;
+  times = times < 2 ? 2 : times > MOST ? MOST : times;
+  WISP_TRY(time_chain(b, mode, run, times, &best, &row.timestamps));
+  for (int i = 0; i < 2; i++) {
+    WISP_TRY(time_chain(b, mode, run, times, &ms, &row.timestamps));
+    if (ms < best) best = ms;
+  }
+  row.microseconds = 1e3 * best / times;
+  row.gb_per_s = (double)wisp_op_bytes(&b->bed.plan, run->op, run->columns, run->position) / row.microseconds * 1e-3;
+  b->row(b->user, &row);
+  return WISP_OK;
+}
+
+/* Each kernel that the modes choose for the run. */
+static wisp_status bench_run(bencher *b, const bed_run *run) {
+  for (uint32_t mode = 0; mode < BED_MODES; mode++) {
+    bool again = false, built = true;
+    for (uint32_t part = 0; part < wisp_kernel_parts(&b->bed.modes[mode], run->op); part++) {
+      const int32_t kernel = bed_kernel(&b->bed, mode, run->op, part, run->batch);
+      built &= kernel >= 0 && b->bed.pipelines[kernel];
+    }
+    for (uint32_t i = 0; i < mode; i++)
+      again |= bed_kernel(&b->bed, i, run->op, 0, run->batch) == bed_kernel(&b->bed, mode, run->op, 0, run->batch);
+    if (built && !again) WISP_TRY(time_run(b, mode, run));
+  }
+  return WISP_OK;
+}
+
+static wisp_status bench_op(bencher *b, wisp_op_kind kind) {
+  static const struct {
+    uint32_t position, columns;
+    bool attention_only;
+  } runs[] = {{127, 1, false}, {1023, 1, true}, {64, 64, false}, {960, 64, true}};
+  const uint32_t room = b->bed.modes[0].activations.logit_columns;
+  for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+    bed_run run = {.op = bed_op(&b->bed, kind),
+                   .batch = runs[i].columns > 1,
+                   .position = runs[i].position,
+                   .count = runs[i].columns,
+                   .columns = runs[i].columns};
+    if (runs[i].attention_only && kind != WISP_OP_ATTENTION) continue;
+    if (kind == WISP_OP_SAMPLE && run.columns > 1) continue;
+    if (kind == WISP_OP_HEAD && run.columns > room) run.columns = room;
+    WISP_TRY(bench_run(b, &run));
+  }
+  return WISP_OK;
+}
+
+static wisp_status bench_type(bencher *b) {
+  WISP_TRY(bed_build(&b->bed, check_wanted, b->params));
+  WISP_TRY(fill_buffers(b));
+  for (int kind = WISP_OP_EMBED; kind <= WISP_OP_SAMPLE; kind++) WISP_TRY(bench_op(b, (wisp_op_kind)kind));
+  return WISP_OK;
+}
+
+wisp_status bench_kernels(const check_params *params, void (*row)(void *user, const bench_row *row), void *user) {
+  static const char *const types[] = {"q4_0", "q8_0", "f16"};
+  uint64_t random = params->seed;
+  wisp_status status = WISP_OK;
+  for (size_t i = 0; i < sizeof types / sizeof *types && status == WISP_OK; i++) {
+    const shape s = {"mobilellm-125m", 576, 9, 3, 64, 1536, 32000, CONTEXT, 64, types[i], false, false, false};
+    bencher b = {.params = params, .type = types[i], .row = row, .user = user};
+    status = bed_open(&b.bed, params->host, params->device, &s, BLOCKS, false, &random);
+    if (status == WISP_OK) status = bench_type(&b);
+    bed_close(&b.bed);
+  }
+  return status;
+}

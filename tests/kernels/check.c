@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "random.h"
+
+static const struct {
+  uint32_t need;
+  size_t feature;
+} needs[] = {
+    {WISP_NEEDS_SUBGROUP, offsetof(wvk_caps, subgroup_shuffle)}, {WISP_NEEDS_FLOAT16, offsetof(wvk_caps, float16)},
+    {WISP_NEEDS_STORAGE16, offsetof(wvk_caps, storage16)},       {WISP_NEEDS_INT8, offsetof(wvk_caps, int8)},
+    {WISP_NEEDS_STORAGE8, offsetof(wvk_caps, storage8)},         {WISP_NEEDS_INT_DOT, offsetof(wvk_caps, int_dot)},
+    {WISP_NEEDS_MEMORY_MODEL, offsetof(wvk_caps, memory_model)}, {WISP_NEEDS_COOPMAT, offsetof(wvk_caps, cooperative_matrix)},
+};
+
+bool check_supported(const wisp_shader *shader, const wvk_caps *caps) {
+  for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+    if ((shader->needs & needs[i].need) && !*(const bool *)((const char *)caps + needs[i].feature)) return false;
+  return true;
+}
+
+bool check_wanted(const void *user, const wisp_shader *shader, wisp_op_kind kind) {
+  const check_params *params = user;
+  return !params->filter || strstr(shader->name, params->filter) || strstr(wisp_op_name(kind), params->filter);
+}
+
+/* Batches and positions. Those beyond a shape's columns are left out; positions are moved to fit its context, or left out where
+ * they are all that is new. */
+static const struct {
+  uint32_t position, count;
+  bool position_only;
+} cases[] = {
+    {0, 1, false},  {30, 1, true},  {31, 1, true},  {32, 1, true},  {999, 1, true},   {7, 2, false},
+    {29, 3, false}, {30, 4, false}, {59, 5, false}, {1, 63, false}, {936, 64, false},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static bool depends_on_position(wisp_op_kind kind) {
+  return kind == WISP_OP_EMBED || kind == WISP_OP_QKV || kind == WISP_OP_ATTENTION;
+}
+
+typedef struct checker {
+  const check_params *params;
+  check_result *result;
+  bed bed;
+  truth truth;
+  bool *probed; /* [wisp_shader_count]: variants whose comparison was put to the test */
+  uint64_t random;
+} checker;
+
+/* A wrong value, and a write where none belongs: the comparison must see each. */
+static void probe(checker *c, const bed_run *run) {
+  region *r = &c->truth.regions[0];
+  const uint32_t i = random_below(&c->random, r->count);
+  const float kept = r->expected[i];
+  if (r->kind == REGION_WORDS)
+    r->words[i] ^= 1;
+  else
+    r->expected[i] += 4 * r->bound * r->magnitude[i] + 1e-3f * (r->kind == REGION_HALVES);
+  if (r->kind == REGION_FLOATS && r->expected[i] == kept) r->expected[i] += 1;
+  c->result->numb += truth_judge(&c->truth, run).ok;
+  r->expected[i] = kept;
+  c->bed.before[BED_DATA][0] ^= 1;
+  c->result->numb += truth_judge(&c->truth, run).ok;
+  c->bed.before[BED_DATA][0] ^= 1;
+  c->result->probed += 2;
+}
+
+static bool built(const checker *c, uint32_t mode, const bed_run *run, bool *refused) {
+  for (uint32_t part = 0; part < wisp_kernel_parts(&c->bed.modes[mode], run->op); part++) {
+    const int32_t kernel = bed_kernel(&c->bed, mode, run->op, part, run->batch);
+    if (kernel < 0) return false;
+    *refused |= !c->bed.pipelines[kernel];
+  }
+  return true;
+}
+
+/* The run with each distinct kernel that the modes choose. */
+static wisp_status check_run(checker *c, const bed_run *run) {
+  bed *b = &c->bed;
+  bool expected = false;
+  for (uint32_t mode = 0; mode < BED_MODES; mode++) {
+    bool seen = false, refused = false;
+    const int32_t kernel = bed_kernel(b, mode, run->op, 0, run->batch);
+    for (uint32_t i = 0; i < mode; i++) seen |= bed_kernel(b, i, run->op, 0, run->batch) == kernel;
+    if (seen || !built(c, mode, run, &refused)) continue;
+    const wisp_shader *shader = b->kernels[kernel].shader;
+    verdict v = {.text = "the driver refuses the pipeline"};
+    if (!refused) {
+      if (!expected) truth_expect(&c->truth, run);
+      expected = true;
+      WISP_TRY(bed_go(b, mode, run));
+      v = truth_judge(&c->truth, run);
+    }
+    tally_add(&c->result->tally, shader, b, run, &v);
+    for (uint32_t i = 0; i < run->op->matrix_count; i++)
+      c->result->types_seen[run->op->kind] |= 1u << run->op->matrices[i]->type->dtype;
+    if (!v.ok || c->probed[shader - wisp_shaders]) continue;
+    c->probed[shader - wisp_shaders] = true;
+    probe(c, run);
+  }
+  return WISP_OK;
+}
+
+/* Logits are made for a few columns at a time, and for the last one alone. */
+static wisp_status check_head(checker *c, bed_run run) {
+  const uint32_t room = c->bed.modes[0].activations.logit_columns;
+  run.first = (run.count - 1) / room * room;
+  run.columns = run.count - run.first;
+  run.batch = run.columns > 1;
+  WISP_TRY(check_run(c, &run));
+  run.first = run.count - 1;
+  run.columns = 1;
+  run.batch = run.count == 1;
+  return check_run(c, &run);
+}
+
+static wisp_status check_case(checker *c, wisp_op_kind kind, uint32_t i) {
+  const shape *s = c->bed.shape;
+  bed_run run = {.op = bed_op(&c->bed, kind),
+                 .batch = cases[i].count > 1,
+                 .position = cases[i].position,
+                 .count = cases[i].count,
+                 .columns = cases[i].count,
+                 .shift = i};
+  if (run.count > s->columns || (cases[i].position_only && !depends_on_position(kind))) return WISP_OK;
+  if (run.position + run.count > s->context) {
+    if (cases[i].position_only) return WISP_OK;
+    run.position = s->context - run.count;
+  }
+  if (kind == WISP_OP_HEAD) return check_head(c, run);
+  if (kind == WISP_OP_SAMPLE) {
+    run.first = i % c->bed.modes[0].activations.logit_columns;
+    run.columns = 1;
+    return check_run(c, &run);
+  }
+  WISP_TRY(check_run(c, &run));
+  if (i > 0) return WISP_OK;
+  run.batch = true; /* a batch of one */
+  return check_run(c, &run);
+}
+
+static wisp_status check_ops(checker *c) {
+  WISP_TRY(bed_build(&c->bed, check_wanted, c->params));
+  for (int kind = WISP_OP_EMBED; kind <= WISP_OP_SAMPLE; kind++)
+    for (uint32_t i = 0; i < CASES; i++) WISP_TRY(check_case(c, (wisp_op_kind)kind, i));
+  return WISP_OK;
+}
+
+static wisp_status check_shape(checker *c, bool broken) {
+  WISP_TRY(truth_open(&c->truth, &c->bed, broken, &c->random));
+  size_t size, size_after;
+  uint8_t *before = bed_read_weights(&c->bed, &size);
+  wisp_status status = check_ops(c);
+  uint8_t *after = status == WISP_OK ? bed_read_weights(&c->bed, &size_after) : NULL;
+  if (status == WISP_OK && (!before || !after)) status = WISP_ERROR_DEVICE;
+  if (status == WISP_OK && memcmp(before, after, size)) {
+    printf("     shape %s: weights on the device have changed\n", c->bed.shape->name);
+    c->result->weights_changed++;
+  }
+  wisp_host_free(c->params->host, before);
+  wisp_host_free(c->params->host, after);
+  truth_close(&c->truth);
+  return status;
+}
+
+wisp_status check_shapes(const check_params *params, bool broken, check_result *result) {
+  *result = (check_result){.tally.quiet = broken};
+  checker c = {.params = params, .result = result, .random = params->seed};
+  c.probed = wisp_host_alloc(params->host, wisp_shader_count, sizeof *c.probed);
+  if (!c.probed) return wisp_fail_memory(params->host, "checker", wisp_shader_count);
+  wisp_status status = WISP_OK;
+  for (uint32_t i = 0; i < (broken ? 1 : shape_count) && status == WISP_OK; i++) {
+    status = bed_open(&c.bed, params->host, params->device, &shapes[i], SHAPE_BLOCKS, true, &c.random);
+    if (status == WISP_OK) status = check_shape(&c, broken);
+    bed_close(&c.bed);
+    if (params->verbose && !broken) printf("     shape %s done\n", shapes[i].name);
+  }
+  wisp_host_free(params->host, c.probed);
+  return status;
+}

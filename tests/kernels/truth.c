@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "truth.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "cpu/reference.h"
+#include "random.h"
+#include "session/sampler.h"
+
+#define EPSILON 0x1p-24 /* of one float operation */
+#define HALF_SCALE 5e-4 /* of a scale rounded to f16 */
+
+static void *take(truth *t, size_t count, size_t size) {
+  void *memory = wisp_host_alloc(t->bed->host, count ? count : 1, size);
+  t->owned[t->owned_count++] = memory;
+  return memory;
+}
+
+/* What adding up n products in any order may cost, in units of their absolute sum: errors add up like a random walk. */
+static float sum_bound(uint32_t n) {
+  return (float)(EPSILON * (16 + 2 * sqrt(n)));
+}
+
+/* ---- What a sum's rounding is measured by ---- */
+
+/* |w| of each weight. Quantised ones are summed as quant * scale + minimum, either of which may be larger than the weight:
+ * three times the largest of the block of 32. row: [cols]. */
+static void magnitude_row(const wisp_matrix *matrix, uint32_t id, float *row) {
+  wisp_reference_embed(matrix, id, row);
+  for (uint32_t i = 0; i < matrix->cols; i++) row[i] = fabsf(row[i]);
+  if (matrix->type->block_weights == 1) return;
+  for (uint32_t i = 0; i < matrix->cols; i += 32) {
+    float largest = 0;
+    for (uint32_t j = 0; j < 32; j++) largest = fmaxf(largest, row[i + j]);
+    for (uint32_t j = 0; j < 32; j++) row[i + j] = 3 * largest;
+  }
+}
+
+static float op_bound(const truth *t, const wisp_op *op) {
+  float bound = sum_bound(op->matrices[0]->cols);
+  for (uint32_t i = 0; i < op->matrix_count; i++)
+    if (t->bed->shape->rounded && shape_is_k_type(op->matrices[i]->type)) return bound + (float)HALF_SCALE;
+  return bound;
+}
+
+/* ---- Results of the matrix ops for the whole pool ---- */
+
+static uint32_t op_rows(const wisp_op *op) {
+  uint32_t rows = 0;
+  for (uint32_t i = 0; i < op->matrix_count; i++) rows += op->matrices[i]->rows;
+  return rows;
+}
+
+/* results and magnitudes of op, its matrices' rows side by side. */
+static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
+  const wisp_host *host = t->bed->host;
+  const wisp_op *op = bed_op(t->bed, kind);
+  const uint32_t stride = op_rows(op), cols = op->matrices[0]->cols;
+  float *y = t->results[kind] = take(t, (size_t)t->pool * stride, sizeof *y);
+  float *magnitude = t->magnitudes[kind] = take(t, (size_t)t->pool * stride, sizeof *y);
+  float *x = wisp_host_alloc(host, (size_t)t->pool * cols, sizeof *x);
+  float *sizes = wisp_host_alloc(host, (size_t)stride * cols, sizeof *sizes);
+  if (!y || !magnitude || !x || !sizes) {
+    wisp_host_free(host, x);
+    wisp_host_free(host, sizes);
+    return wisp_fail_memory(host, "reference", (uint64_t)stride * cols * 4);
+  }
+  for (uint32_t c = 0; c < t->pool; c++) {
+    if (op->norm)
+      wisp_reference_rmsnorm(input + c * cols, op->norm, cols, t->bed->model.norm_epsilon, x + c * cols);
+    else
+      memcpy(x + c * cols, input + c * cols, cols * sizeof *x);
+  }
+  for (uint32_t i = 0, at = 0; i < op->matrix_count; at += op->matrices[i++]->rows) {
+    wisp_reference_matmul(op->matrices[i], 0, op->matrices[i]->rows, x, t->pool, t->scratch, y + at, stride);
+    for (uint32_t r = 0; r < op->matrices[i]->rows; r++) magnitude_row(op->matrices[i], r, sizes + (size_t)(at + r) * cols);
+  }
+  for (uint32_t i = 0; i < t->pool * cols; i++) x[i] = fabsf(x[i]);
+  const wisp_matrix absolute = {wisp_dtype_find(WISP_F32), stride, cols, (const uint8_t *)sizes};
+  wisp_reference_matmul(&absolute, 0, stride, x, t->pool, t->scratch, magnitude, stride);
+  wisp_host_free(host, x);
+  wisp_host_free(host, sizes);
+  return WISP_OK;
+}
+
+/* [gate, up] of each column becomes silu(gate) * up, at the start of its row. */
+static void finish_gate_up(truth *t) {
+  const uint32_t n = t->bed->model.ffn_width;
+  for (uint32_t c = 0; c < t->pool; c++) {
+    float *gate = t->results[WISP_OP_GATE_UP] + 2 * (size_t)c * n, *size = t->magnitudes[WISP_OP_GATE_UP] + 2 * (size_t)c * n;
+    for (uint32_t i = 0; i < n; i++) {
+      const float g = gate[i], up = gate[n + i], silu = g / (1 + expf(-g));
+      /* silu's slope stays below 1.1; exp's relative error grows with its argument. */
+      size[i] = 1.1f * fabsf(up) * size[i] + fabsf(silu) * size[n + i] + fabsf(silu * up) * (1 + fabsf(g));
+    }
+    wisp_reference_silu_mul(gate, gate + n, n);
+  }
+}
+
+/* ---- Inputs ---- */
+
+/* One weight more by one, in a row of the matrix: where column 0 of the input makes most of it. */
+static void break_weight(const wisp_matrix *matrix, uint32_t row, const float *input, const float *norm) {
+  uint32_t best = 0;
+  for (uint32_t i = 0; i < matrix->cols; i++)
+    if (fabsf(input[i] * (norm ? norm[i] : 1)) > fabsf(input[best] * (norm ? norm[best] : 1))) best = i;
+  ((float *)(void *)matrix->data)[(size_t)row * matrix->cols + best] += 1;
+}
+
+static void break_weights(truth *t) {
+  for (int kind = WISP_OP_QKV; kind <= WISP_OP_HEAD; kind++) {
+    const wisp_op *op = bed_op(t->bed, (wisp_op_kind)kind);
+    const float *input = kind == WISP_OP_ATTN_OUT ? t->attended : kind == WISP_OP_DOWN ? t->hidden : t->x;
+    if (op->matrix_count) break_weight(op->matrices[op->matrix_count - 1], 0, input, op->norm);
+  }
+  break_weight(&t->bed->model.embedding, (uint32_t)t->ids[0], t->x, NULL);
+}
+
+static void fill_slot(truth *t, uint64_t *random) {
+  const wisp_model *m = &t->bed->model;
+  const uint32_t width = m->kv_heads * m->head_size;
+  const wisp_kv_type type = t->bed->shape->kv_f32 ? WISP_KV_F32 : WISP_KV_F16;
+  const size_t row = 2 * width * wisp_kv_type_bytes(type);
+  for (uint32_t p = 0; p < t->bed->shape->context; p++) {
+    random_fill(random, t->scratch, 2 * width);
+    wisp_reference_kv_write(t->scratch, width, type, t->slot + p * row);
+    for (uint32_t i = 0; i < 2 * width; i++) t->scratch[i] += t->broken && p == 0;
+    wisp_reference_kv_write(t->scratch, width, type, t->expected_slot + p * row);
+  }
+}
+
+/* Ties, NaNs and infinities among the head's candidates; column 2 of four has nothing else. */
+static void fill_candidates(truth *t, uint64_t *random) {
+  const wisp_activations *a = &t->bed->modes[0].activations;
+  for (uint32_t c = 0; c < a->logit_columns; c++)
+    for (uint32_t i = 0; i < a->candidate_stride; i++) {
+      float *pair = t->candidates + 2 * ((size_t)c * a->candidate_stride + i);
+      const uint32_t odd = c % 4 == 2 ? random_below(random, 2) : c % 4 == 1 ? random_below(random, 8) : 2;
+      pair[0] = odd == 0 ? NAN : odd == 1 ? -INFINITY : floorf(2 * random_normal(random));
+      pair[1] = 3.0f * (float)i;
+    }
+}
+
+static wisp_status open_truth(truth *t, uint64_t *random) {
+  const bed *b = t->bed;
+  const wisp_model *m = &b->model;
+  const wisp_activations *a = &b->modes[0].activations;
+  const uint32_t q = m->heads * m->head_size, kv = m->kv_heads * m->head_size, context = b->shape->context;
+  const size_t widest = m->width > m->ffn_width ? m->width : m->ffn_width;
+  const size_t candidates = 2 * (size_t)a->logit_columns * a->candidate_stride;
+  t->pool = b->shape->columns;
+  t->arena_size = 2 * (t->pool * (q + 2 * kv + widest) + (size_t)a->logit_columns * m->vocabulary) + 64;
+  t->x = take(t, (size_t)t->pool * m->width, sizeof(float));
+  t->query = take(t, (size_t)t->pool * q, sizeof(float));
+  t->attended = take(t, (size_t)t->pool * q, sizeof(float));
+  t->hidden = take(t, (size_t)t->pool * m->ffn_width, sizeof(float));
+  t->rope = take(t, (size_t)context * m->head_size, sizeof(float));
+  t->slot = take(t, 2 * (size_t)context * kv, sizeof(float));
+  t->expected_slot = take(t, 2 * (size_t)context * kv, sizeof(float));
+  t->ids = take(t, context + 1, sizeof *t->ids);
+  t->candidates = take(t, candidates, sizeof(float));
+  t->arena = take(t, t->arena_size, sizeof(float));
+  t->scratch = take(t, widest + q + 2 * kv + context + 8, sizeof(float));
+  for (uint32_t i = 0; i < t->owned_count; i++)
+    if (!t->owned[i]) return wisp_fail_memory(b->host, "inputs", t->arena_size * sizeof(float));
+
+  random_fill(random, t->x, (size_t)t->pool * m->width);
+  if (t->pool > 1) memset(t->x + (size_t)(t->pool - 1) * m->width, 0, m->width * sizeof(float)); /* a norm without a length */
+  random_fill(random, t->query, (size_t)t->pool * q);
+  random_fill(random, t->attended, (size_t)t->pool * q);
+  random_fill(random, t->hidden, (size_t)t->pool * m->ffn_width);
+  wisp_rope_table(m, context, t->rope);
+  fill_slot(t, random);
+  for (uint32_t i = 0; i <= context; i++) t->ids[i] = (int32_t)random_below(random, m->vocabulary);
+  fill_candidates(t, random);
+  if (t->broken) break_weights(t);
+
+  WISP_TRY(multiply(t, WISP_OP_QKV, t->x));
+  WISP_TRY(multiply(t, WISP_OP_ATTN_OUT, t->attended));
+  WISP_TRY(multiply(t, WISP_OP_GATE_UP, t->x));
+  WISP_TRY(multiply(t, WISP_OP_DOWN, t->hidden));
+  WISP_TRY(multiply(t, WISP_OP_HEAD, t->x));
+  finish_gate_up(t);
+  return WISP_OK;
+}
+
+wisp_status truth_open(truth *t, bed *b, bool broken, uint64_t *random) {
+  *t = (truth){.bed = b, .broken = broken};
+  const wisp_status status = open_truth(t, random);
+  if (status != WISP_OK) truth_close(t);
+  return status;
+}
+
+void truth_close(truth *t) {
+  for (uint32_t i = 0; i < t->owned_count; i++) wisp_host_free(t->bed->host, t->owned[i]);
+  *t = (truth){0};
+}
+
+/* ---- One run ---- */
+
+static region *add_region(truth *t, const char *name, bed_buffer buffer, region_kind kind, uint64_t first, uint64_t count) {
+  region *r = &t->regions[t->region_count++];
+  *r = (region){.name = name, .buffer = buffer, .kind = kind, .first = (uint32_t)first, .count = (uint32_t)count};
+  if (kind == REGION_ANY) return r;
+  const size_t values = kind == REGION_HALVES ? 2 * count : count;
+  r->expected = t->arena + t->arena_used;
+  r->words = (uint32_t *)(void *)r->expected;
+  r->magnitude = r->expected + values;
+  t->arena_used += 2 * values;
+  return r;
+}
+
+static uint32_t pool_column(const truth *t, const bed_run *run, uint32_t column) {
+  return (column + run->shift) % t->pool;
+}
+
+/* Columns 0 .. count of the run from the pool to an array of the data buffer. */
+static void put_columns(truth *t, const bed_run *run, uint32_t at, const float *pool, uint32_t width) {
+  for (uint32_t c = 0; c < run->count; c++)
+    memcpy(t->bed->before[BED_DATA] + at + (size_t)c * width, pool + (size_t)pool_column(t, run, c) * width, width * 4);
+}
+
+static void put_slot(truth *t, uint32_t positions) {
+  const size_t row = wisp_plan_kv_row_bytes(&t->bed->plan, t->bed->shape->kv_f32 ? 4 : 2);
+  const uint64_t at = bed_op(t->bed, WISP_OP_QKV)->kv_slot * t->bed->slot_bytes;
+  memcpy((uint8_t *)t->bed->before[BED_KV] + at, t->slot, row * positions);
+}
+
+static void expect_embed(truth *t, const bed_run *run) {
+  const wisp_matrix *matrix = &t->bed->model.embedding;
+  const uint32_t width = matrix->cols;
+  region *r = add_region(t, "x", BED_DATA, REGION_FLOATS, t->bed->modes[0].activations.x, (uint64_t)run->count * width);
+  r->bound = (float)(2 * EPSILON);
+  if (t->bed->shape->rounded && shape_is_k_type(matrix->type)) r->bound += (float)HALF_SCALE;
+  for (uint32_t c = 0; c < run->count; c++) {
+    t->bed->before[BED_TOKENS][run->position + c] = (uint32_t)t->ids[run->position + c];
+    wisp_reference_embed(matrix, (uint32_t)t->ids[run->position + c], r->expected + (size_t)c * width);
+    magnitude_row(matrix, (uint32_t)t->ids[run->position + c], r->magnitude + (size_t)c * width);
+  }
+}
+
+static void turn(const truth *t, uint32_t position, float *values, float *magnitudes, uint32_t heads) {
+  const uint32_t size = t->bed->model.head_size;
+  for (uint32_t h = 0; h < heads; h++, values += size, magnitudes += size) {
+    wisp_reference_rope(values, t->rope + (size_t)position * size, size / 2);
+    for (uint32_t i = 0; i < size; i += 2) magnitudes[i] = magnitudes[i + 1] = magnitudes[i] + magnitudes[i + 1];
+  }
+}
+
+static void expect_qkv(truth *t, const bed_run *run) {
+  bed *b = t->bed;
+  const wisp_model *m = &b->model;
+  const wisp_activations *a = &b->modes[0].activations;
+  const uint32_t q = m->heads * m->head_size, kv = 2 * m->kv_heads * m->head_size, words = b->shape->kv_f32 ? kv : kv / 2;
+  const uint64_t slot = run->op->kv_slot * b->slot_bytes / 4;
+  put_columns(t, run, a->x, t->x, m->width);
+  put_slot(t, run->position);
+  memcpy(b->before[BED_DATA] + a->rope, t->rope, (size_t)b->shape->context * m->head_size * 4);
+  region *queries = add_region(t, "q", BED_DATA, REGION_FLOATS, a->q, (uint64_t)run->count * q);
+  region *cached = add_region(t, "K and V", BED_KV, b->shape->kv_f32 ? REGION_FLOATS : REGION_HALVES,
+                              slot + (uint64_t)run->position * words, (uint64_t)run->count * words);
+  queries->bound = cached->bound = op_bound(t, run->op);
+  for (uint32_t c = 0; c < run->count; c++) {
+    const size_t from = (size_t)pool_column(t, run, c) * (q + kv);
+    float *values = queries->expected + (size_t)c * q, *magnitudes = queries->magnitude + (size_t)c * q;
+    memcpy(values, t->results[WISP_OP_QKV] + from, q * 4);
+    memcpy(magnitudes, t->magnitudes[WISP_OP_QKV] + from, q * 4);
+    turn(t, run->position + c, values, magnitudes, m->heads);
+    values = cached->expected + (size_t)c * kv, magnitudes = cached->magnitude + (size_t)c * kv;
+    memcpy(values, t->results[WISP_OP_QKV] + from + q, kv * 4);
+    memcpy(magnitudes, t->magnitudes[WISP_OP_QKV] + from + q, kv * 4);
+    turn(t, run->position + c, values, magnitudes, m->kv_heads);
+  }
+}
+
+static float cached_value(const truth *t, size_t i) {
+  return t->bed->shape->kv_f32 ? ((const float *)(const void *)t->slot)[i]
+                               : wisp_f16_to_f32(((const uint16_t *)(const void *)t->slot)[i]);
+}
+
+/* An error e of a score moves its weight w by w * e, and with it the output by w * e * (v - output). */
+static void attention_magnitudes(const truth *t, const float *query, uint32_t kv_head, uint32_t length, const float *out,
+                                 float *magnitudes) {
+  const uint32_t size = t->bed->model.head_size, width = t->bed->model.kv_heads * size;
+  float *scores = t->scratch;
+  float maximum = -INFINITY, total = 0;
+  for (uint32_t p = 0; p < length; p++) {
+    scores[p] = 0;
+    for (uint32_t i = 0; i < size; i++) scores[p] += query[i] * cached_value(t, (size_t)p * 2 * width + kv_head * size + i);
+    scores[p] /= sqrtf((float)size);
+    maximum = fmaxf(maximum, scores[p]);
+  }
+  for (uint32_t p = 0; p < length; p++) total += expf(scores[p] - maximum);
+  memset(magnitudes, 0, size * sizeof *magnitudes);
+  for (uint32_t p = 0; p < length; p++) {
+    const float weight = expf(scores[p] - maximum) / total;
+    if (weight < 1e-12f) continue;
+    float error = 0; /* of the score, as a sum of absolute products */
+    for (uint32_t i = 0; i < size; i++) error += fabsf(query[i] * cached_value(t, (size_t)p * 2 * width + kv_head * size + i));
+    error = 1 + error / sqrtf((float)size) + maximum - scores[p];
+    for (uint32_t i = 0; i < size; i++) {
+      const float value = cached_value(t, (size_t)p * 2 * width + width + kv_head * size + i);
+      magnitudes[i] += weight * (fabsf(value) + error * (fabsf(value) + fabsf(out[i])));
+    }
+  }
+}
+
+static void expect_attention(truth *t, const bed_run *run) {
+  bed *b = t->bed;
+  const wisp_model *m = &b->model;
+  const wisp_activations *a = &b->modes[0].activations;
+  const uint32_t q = m->heads * m->head_size;
+  const wisp_kv_slot slot = {t->expected_slot, b->shape->kv_f32 ? WISP_KV_F32 : WISP_KV_F16, m->kv_heads * m->head_size};
+  put_columns(t, run, a->q, t->query, q);
+  put_slot(t, run->position + run->count);
+  region *r = add_region(t, "attended", BED_DATA, REGION_FLOATS, a->attention, (uint64_t)run->count * q);
+  const uint32_t longest = run->position + run->count;
+  r->bound = sum_bound(longest > m->head_size ? longest : m->head_size);
+  for (uint32_t c = 0; c < run->count; c++)
+    for (uint32_t h = 0; h < m->heads; h++) {
+      const float *query = t->query + (size_t)pool_column(t, run, c) * q + h * m->head_size;
+      const uint32_t kv_head = h / (m->heads / m->kv_heads), length = run->position + c + 1;
+      const size_t at = (size_t)c * q + h * m->head_size;
+      wisp_reference_attention(query, &slot, kv_head, m->head_size, length, t->scratch, r->expected + at);
+      attention_magnitudes(t, query, kv_head, length, r->expected + at, r->magnitude + at);
+    }
+}
+
+/* x += M input */
+static void expect_residual(truth *t, const bed_run *run, const float *input, uint32_t at) {
+  const wisp_model *m = &t->bed->model;
+  const uint32_t x = t->bed->modes[0].activations.x;
+  put_columns(t, run, at, input, run->op->matrices[0]->cols);
+  put_columns(t, run, x, t->x, m->width);
+  region *r = add_region(t, "x", BED_DATA, REGION_FLOATS, x, (uint64_t)run->count * m->width);
+  r->bound = op_bound(t, run->op);
+  for (uint32_t c = 0; c < run->count; c++) {
+    const size_t from = (size_t)pool_column(t, run, c) * m->width, to = (size_t)c * m->width;
+    for (uint32_t i = 0; i < m->width; i++) {
+      r->expected[to + i] = t->x[from + i] + t->results[run->op->kind][from + i];
+      r->magnitude[to + i] = fabsf(t->x[from + i]) + t->magnitudes[run->op->kind][from + i];
+    }
+  }
+}
+
+static void expect_gate_up(truth *t, const bed_run *run) {
+  const wisp_model *m = &t->bed->model;
+  const wisp_activations *a = &t->bed->modes[0].activations;
+  const uint32_t n = m->ffn_width;
+  put_columns(t, run, a->x, t->x, m->width);
+  region *r = add_region(t, "hidden", BED_DATA, REGION_FLOATS, a->hidden, (uint64_t)run->count * n);
+  r->bound = op_bound(t, run->op);
+  for (uint32_t c = 0; c < run->count; c++) {
+    const size_t from = 2 * (size_t)pool_column(t, run, c) * n;
+    memcpy(r->expected + (size_t)c * n, t->results[WISP_OP_GATE_UP] + from, n * 4);
+    memcpy(r->magnitude + (size_t)c * n, t->magnitudes[WISP_OP_GATE_UP] + from, n * 4);
+  }
+}
+
+static void expect_head(truth *t, const bed_run *run) {
+  const wisp_model *m = &t->bed->model;
+  const wisp_activations *a = &t->bed->modes[0].activations;
+  put_columns(t, run, a->x, t->x, m->width);
+  for (uint32_t c = 0; c < run->columns; c++) {
+    region *r = add_region(t, "logits", BED_DATA, REGION_FLOATS, a->logits + (uint64_t)c * a->logit_stride, m->vocabulary);
+    r->bound = op_bound(t, run->op);
+    const size_t from = (size_t)pool_column(t, run, run->first + c) * m->vocabulary;
+    memcpy(r->expected, t->results[WISP_OP_HEAD] + from, m->vocabulary * 4);
+    memcpy(r->magnitude, t->magnitudes[WISP_OP_HEAD] + from, m->vocabulary * 4);
+  }
+  /* A workgroup takes several columns: it may write those of the step behind the last one asked for. */
+  const uint32_t each = wisp_kernel_for(&t->bed->modes[0], run->op, 0, run->batch).columns_each;
+  uint32_t written = (run->columns + each - 1) / each * each;
+  if (written > run->count - run->first) written = run->count - run->first;
+  if (written > a->logit_columns) written = a->logit_columns;
+  for (uint32_t c = run->columns; c < written; c++)
+    add_region(t, "more logits", BED_DATA, REGION_ANY, a->logits + (uint64_t)c * a->logit_stride, m->vocabulary);
+  add_region(t, "candidates", BED_DATA, REGION_ANY, a->candidates, 2ull * written * a->candidate_stride);
+}
+
+static void expect_sample(truth *t, const bed_run *run) {
+  const wisp_activations *a = &t->bed->modes[0].activations;
+  const uint32_t stride = a->candidate_stride;
+  memcpy(t->bed->before[BED_DATA] + a->candidates, t->candidates, 2 * (size_t)a->logit_columns * stride * 4);
+  for (uint32_t i = 0; i < stride; i++) t->scratch[i] = t->candidates[2 * (run->first * stride + i)];
+  const uint32_t best = (uint32_t)wisp_argmax(t->scratch, stride), next = run->position + run->count;
+  add_region(t, "token", BED_TOKENS, REGION_WORDS, next, 1)->words[0] = 3 * best + t->broken;
+  region *step = add_region(t, "step", BED_STEP, REGION_WORDS, 0, 2);
+  step->words[WISP_STEP_POSITION] = next;
+  step->words[WISP_STEP_COUNT] = 1;
+}
+
+void truth_expect(truth *t, const bed_run *run) {
+  bed *b = t->bed;
+  const wisp_activations *a = &b->modes[0].activations;
+  t->region_count = 0;
+  t->arena_used = 0;
+  for (int i = 0; i < BED_BUFFERS; i++)
+    for (size_t w = 0; w < b->words[i]; w++) b->before[i][w] = BED_POISON;
+  b->before[BED_STEP][WISP_STEP_POSITION] = run->position;
+  b->before[BED_STEP][WISP_STEP_COUNT] = run->count;
+  switch (run->op->kind) {
+  case WISP_OP_EMBED:
+    expect_embed(t, run);
+    break;
+  case WISP_OP_QKV:
+    expect_qkv(t, run);
+    break;
+  case WISP_OP_ATTENTION:
+    expect_attention(t, run);
+    break;
+  case WISP_OP_ATTN_OUT:
+    expect_residual(t, run, t->attended, a->attention);
+    break;
+  case WISP_OP_GATE_UP:
+    expect_gate_up(t, run);
+    break;
+  case WISP_OP_DOWN:
+    expect_residual(t, run, t->hidden, a->hidden);
+    break;
+  case WISP_OP_HEAD:
+    expect_head(t, run);
+    break;
+  case WISP_OP_SAMPLE:
+    expect_sample(t, run);
+    break;
+  }
+}
