@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Recorded commands: a pool and a command buffer each, recorded once and submitted again and again. */
+#include <string.h>
+
 #include "internal.h"
 
 wvk_status wvk_commands_create(wvk_commands **result, wvk_device *device, uint32_t timestamps) {
@@ -56,6 +58,7 @@ wvk_status wvk_commands_begin(wvk_commands *commands) {
   struct wvk_device *device = commands->device;
   WVK_TRY(wvk_device_check(device));
   commands->dispatches = commands->barriers = 0;
+  commands->bound = NULL;
   VkResult result = device->vk.vkResetCommandPool(device->handle, commands->pool, 0);
   const VkCommandBufferBeginInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
   if (result == VK_SUCCESS) result = device->vk.vkBeginCommandBuffer(commands->handle, &info);
@@ -64,19 +67,18 @@ wvk_status wvk_commands_begin(wvk_commands *commands) {
   return WVK_OK;
 }
 
-static void memory_barrier(struct wvk_commands *commands, VkPipelineStageFlags more) {
-  const VkMemoryBarrier barrier = {
-      .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
-      .srcAccessMask = VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT,
-      .dstAccessMask = VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT,
-  };
-  const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-  commands->device->vk.vkCmdPipelineBarrier(commands->handle, stages, stages | more, 0, 1, &barrier, 0, NULL, 0, NULL);
+static void memory_barrier(struct wvk_commands *commands, VkPipelineStageFlags from, VkPipelineStageFlags to,
+                           VkAccessFlags access) {
+  const VkMemoryBarrier barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER, .srcAccessMask = access, .dstAccessMask = access};
+  commands->device->vk.vkCmdPipelineBarrier(commands->handle, from, to, 0, 1, &barrier, 0, NULL, 0, NULL);
 }
+
+static const VkPipelineStageFlags work = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+static const VkAccessFlags any_access = VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT;
 
 wvk_status wvk_commands_end(wvk_commands *commands) {
   struct wvk_device *device = commands->device;
-  memory_barrier(commands, VK_PIPELINE_STAGE_HOST_BIT);
+  memory_barrier(commands, work, work | VK_PIPELINE_STAGE_HOST_BIT, any_access);
   VkResult result = device->vk.vkEndCommandBuffer(commands->handle);
   if (result != VK_SUCCESS) return wvk_device_fail(device, result, "vkEndCommandBuffer", "a commands object");
   return WVK_OK;
@@ -87,6 +89,10 @@ void wvk_cmd_bind_pipeline(wvk_commands *commands, const wvk_pipeline *pipeline)
 }
 
 void wvk_cmd_bind_set(wvk_commands *commands, const wvk_set *set, const uint32_t *dynamic_offsets) {
+  const size_t bytes = set->dynamic_count * sizeof *dynamic_offsets;
+  if (commands->bound == set && !memcmp(commands->bound_offsets, dynamic_offsets, bytes)) return;
+  commands->bound = set;
+  memcpy(commands->bound_offsets, dynamic_offsets, bytes);
   commands->device->vk.vkCmdBindDescriptorSets(commands->handle, VK_PIPELINE_BIND_POINT_COMPUTE, set->pipeline_layout, 0, 1,
                                                &set->handle, set->dynamic_count, dynamic_offsets);
 }
@@ -103,7 +109,13 @@ void wvk_cmd_dispatch(wvk_commands *commands, uint32_t groups_x, uint32_t groups
 
 void wvk_cmd_barrier(wvk_commands *commands) {
   commands->barriers++;
-  memory_barrier(commands, 0);
+  memory_barrier(commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                 VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
+}
+
+void wvk_cmd_transfer_barrier(wvk_commands *commands) {
+  commands->barriers++;
+  memory_barrier(commands, work, work, any_access);
 }
 
 void wvk_cmd_copy(wvk_commands *commands, wvk_buffer *from, uint64_t from_offset, wvk_buffer *to, uint64_t to_offset,

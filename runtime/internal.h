@@ -185,6 +185,8 @@ struct wvk_pipeline {
   char name[64];
 };
 
+#define WVK_MAX_BINDINGS 32 /* of a set */
+
 struct wvk_commands {
   struct wvk_device *device;
   VkCommandPool pool;
@@ -192,6 +194,8 @@ struct wvk_commands {
   VkQueryPool queries;
   uint32_t timestamps;
   uint32_t dispatches, barriers;     /* recorded */
+  const struct wvk_set *bound;       /* recorded last, with its offsets: binding it again is left out */
+  uint32_t bound_offsets[WVK_MAX_BINDINGS];
   struct wvk_submission *submission; /* the last one, NULL before it */
 };
 

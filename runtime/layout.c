@@ -2,16 +2,14 @@
  * Layouts of storage buffers and push constants, and descriptor sets written once. */
 #include "internal.h"
 
-#define MAX_BINDINGS 32
-
 wvk_status wvk_layout_create(wvk_layout **result, wvk_device *device, uint32_t count, uint32_t dynamic_mask,
                              uint32_t push_bytes) {
   *result = NULL;
   WVK_TRY(wvk_device_check(device));
   const wvk_caps *caps = &device->physical.caps;
   uint32_t dynamic_count = 0;
-  VkDescriptorSetLayoutBinding bindings[MAX_BINDINGS] = {0};
-  for (uint32_t i = 0; i < count && i < MAX_BINDINGS; i++) {
+  VkDescriptorSetLayoutBinding bindings[WVK_MAX_BINDINGS] = {0};
+  for (uint32_t i = 0; i < count && i < WVK_MAX_BINDINGS; i++) {
     bool dynamic = dynamic_mask >> i & 1;
     dynamic_count += dynamic;
     bindings[i] = (VkDescriptorSetLayoutBinding){
@@ -21,7 +19,7 @@ wvk_status wvk_layout_create(wvk_layout **result, wvk_device *device, uint32_t c
         .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT,
     };
   }
-  if (count > MAX_BINDINGS || count > caps->storage_buffers || dynamic_count > caps->dynamic_storage_buffers ||
+  if (count > WVK_MAX_BINDINGS || count > caps->storage_buffers || dynamic_count > caps->dynamic_storage_buffers ||
       push_bytes > caps->push_constants)
     return wvk_fail(&device->host, WVK_ERROR_DRIVER,
                     "layout of %u storage buffers (%u dynamic) and %u bytes of push constants: %s has %u (%u) and %u", count,
@@ -104,8 +102,8 @@ wvk_status wvk_set_create(wvk_set **result, wvk_layout *layout, const wvk_bindin
   *result = NULL;
   struct wvk_device *device = layout->device;
   WVK_TRY(wvk_device_check(device));
-  VkDescriptorBufferInfo buffers[MAX_BINDINGS];
-  VkWriteDescriptorSet writes[MAX_BINDINGS];
+  VkDescriptorBufferInfo buffers[WVK_MAX_BINDINGS];
+  VkWriteDescriptorSet writes[WVK_MAX_BINDINGS];
   for (uint32_t i = 0; i < layout->count; i++) WVK_TRY(check_binding(device, i, &bindings[i]));
   struct wvk_set *set = wvk_host_alloc(&device->host, 1, sizeof *set);
   if (!set) return wvk_fail_memory(&device->host, "descriptor set");

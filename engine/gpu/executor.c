@@ -179,7 +179,7 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
   WISP_TRY(wisp_weights_open(&e->weights, e->host, e->compile_only ? NULL : e->device, caps, e->plan->model, params->progress,
                              params->progress_user));
   e->context = (wisp_kernel_context){.model = e->plan->model, .weights = &e->weights, .caps = caps};
-  wisp_activations_plan(&e->context.activations, e->plan->model, &e->weights, WISP_GPU_COLUMNS);
+  wisp_activations_plan(&e->context, WISP_GPU_COLUMNS);
   WISP_TRY(wisp_gpu_build_pipelines(e, false));
   if (params->progress) params->progress(params->progress_user, "pipelines", 1.0f);
   if (!e->compile_only) WISP_TRY(wisp_gpu_selftest(e));
@@ -298,6 +298,7 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "candidate_stride",
     "candidate_begin",
     "scale",
+    "subgroups",
 };
 
 static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity) {
@@ -331,7 +332,7 @@ static wisp_status time_copies(wvk_commands *commands, wvk_device *device, wvk_b
   WISP_GPU_TRY(wvk_commands_begin(commands));
   for (int i = 0; i < COPIES; i++) {
     wvk_cmd_copy(commands, from, 0, to, 0, size);
-    wvk_cmd_barrier(commands);
+    wvk_cmd_transfer_barrier(commands);
   }
   WISP_GPU_TRY(wvk_commands_end(commands));
   for (int run = 0; run < 3; run++) { /* the first one warms up; the best of the others counts */
@@ -370,6 +371,7 @@ const wisp_executor_api wisp_gpu_executor = {
     .append = wisp_gpu_append,
     .last_logits = wisp_gpu_last_logits,
     .greedy = wisp_gpu_greedy,
+    .profile = wisp_gpu_profile,
     .truncate = wisp_gpu_truncate,
     .get_stats = gpu_get_stats,
     .pipelines = gpu_pipelines,

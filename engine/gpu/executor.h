@@ -9,7 +9,7 @@
 #include "session/executor.h"
 
 enum {
-  WISP_GPU_COLUMNS = 64,     /* tokens of one prefill batch */
+  WISP_GPU_COLUMNS = 64, /* tokens of one prefill batch */
   WISP_GPU_MAX_PIPELINES = 96
 };
 
@@ -20,10 +20,10 @@ typedef struct gpu_executor {
   wvk_device *device;
   wvk_layout *layout;
   wisp_weights weights;
-  wisp_kernel_context context;     /* kv_f32 is set per timeline in a copy */
+  wisp_kernel_context context; /* kv_f32 is set per timeline in a copy */
   uint32_t max_context;
   bool compile_only;
-  pthread_mutex_t mutex;           /* guards kernels and pipelines: timelines may add some */
+  pthread_mutex_t mutex; /* guards kernels and pipelines: timelines may add some */
   wisp_kernel kernels[WISP_GPU_MAX_PIPELINES];
   wvk_pipeline *pipelines[WISP_GPU_MAX_PIPELINES];
   uint32_t pipeline_count;
@@ -43,15 +43,16 @@ void wisp_gpu_timeline_destroy(wisp_timeline *timeline);
 wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t count, wisp_logits which, float *logits);
 wisp_status wisp_gpu_last_logits(wisp_timeline *timeline, float *logits);
 wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made);
+wisp_status wisp_gpu_profile(wisp_timeline *timeline, uint32_t tokens, double *op_ns);
 void wisp_gpu_truncate(wisp_timeline *timeline, uint32_t length);
 
 /* wvk_status as wisp_status; the runtime has said what happened. */
 wisp_status wisp_gpu_status(wvk_status status);
 
-#define WISP_GPU_TRY(expression)                                                                                                \
-  do {                                                                                                                          \
-    wvk_status wisp_gpu_try_status = (expression);                                                                              \
-    if (wisp_gpu_try_status != WVK_OK) return wisp_gpu_status(wisp_gpu_try_status);                                             \
+#define WISP_GPU_TRY(expression)                                                                                               \
+  do {                                                                                                                         \
+    wvk_status wisp_gpu_try_status = (expression);                                                                             \
+    if (wisp_gpu_try_status != WVK_OK) return wisp_gpu_status(wisp_gpu_try_status);                                            \
   } while (0)
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { EMBED_LOCAL = 64, SAMPLE_LOCAL = 256, MATRIX_LOCAL = 128 };
+enum { EMBED_LOCAL = 64, SAMPLE_LOCAL = 256, MATRIX_LOCAL = 128, DIRECT_ATTENTION_LOCAL = 512 };
 
 static uint32_t round_up(uint32_t value, uint32_t to) {
   return (value + to - 1) / to * to;
@@ -26,27 +26,50 @@ wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *m) {
   return WISP_OK;
 }
 
-/* Invocations that share a row: up to 16, fewer where a row has fewer blocks of 32 weights; for a vocabulary's many rows 4. */
-static uint32_t row_slices(uint32_t rows, uint32_t cols) {
-  const uint32_t blocks = wisp_layout_row_blocks(cols);
-  uint32_t slices = rows > 8192 ? 4 : MATRIX_LOCAL / 8;
-  while (slices > 1 && slices > blocks) slices /= 2;
-  return slices;
+/* The decode kernels that read inputs straight from memory: where loads are cached and threads are plenty. */
+static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, bool batch) {
+  const wvk_caps *caps = context->caps;
+  if (batch || caps->kind != WVK_KIND_DISCRETE || !caps->subgroup_shuffle || context->refused & 1u << kind) return false;
+  const uint32_t team = context->model->head_size / 8; /* invocations that share a position in attention */
+  return kind != WISP_OP_ATTENTION ||
+         (!(team & (team - 1)) && team <= caps->subgroup_min && caps->max_workgroup >= DIRECT_ATTENTION_LOCAL);
 }
 
-static uint32_t row_groups(uint32_t rows, uint32_t cols) {
-  const uint32_t group_rows = MATRIX_LOCAL / row_slices(rows, cols);
+typedef struct geometry {
+  uint32_t local, slices;
+} geometry;
+
+static geometry matrix_geometry(const wisp_kernel_context *context, wisp_op_kind kind, uint32_t rows, uint32_t cols,
+                                bool batch) {
+  const uint32_t blocks = wisp_layout_row_blocks(cols);
+  if (takes_direct(context, kind, batch)) {
+    if (rows > 8192) return (geometry){128, 4};
+    /* As few rounds as 256 invocations allow; whole groups of 4 slices, so that shuffles can add them. */
+    const uint32_t rounds = (blocks + 31) / 32, slices = round_up((blocks + rounds - 1) / rounds, 4);
+    return (geometry){8 * slices, slices};
+  }
+  uint32_t slices = rows > 8192 ? 4 : MATRIX_LOCAL / 8;
+  while (slices > 1 && slices > blocks) slices /= 2;
+  return (geometry){MATRIX_LOCAL, slices};
+}
+
+static uint32_t row_groups(geometry g, uint32_t rows) {
+  const uint32_t group_rows = g.local / g.slices;
   return (rows + group_rows - 1) / group_rows;
 }
 
-static uint32_t vocabulary_groups(const wisp_model *m, const wisp_window *window) {
-  return row_groups(window->rows, m->width);
+/* Workgroups of the head in decode, each leaves one candidate. */
+static uint32_t head_groups(const wisp_kernel_context *context, uint32_t part) {
+  const uint32_t rows = context->weights->head[part].rows;
+  return row_groups(matrix_geometry(context, WISP_OP_HEAD, rows, context->model->width, false), rows);
 }
 
-void wisp_activations_plan(wisp_activations *a, const wisp_model *m, const wisp_weights *weights, uint32_t columns) {
+void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
+  const wisp_model *m = context->model;
+  wisp_activations *a = &context->activations;
   const uint32_t q = m->heads * m->head_size;
   *a = (wisp_activations){.columns = columns, .logit_columns = 8, .logit_stride = round_up(m->vocabulary, 4)};
-  for (uint32_t i = 0; i < weights->head_parts; i++) a->candidate_stride += vocabulary_groups(m, &weights->head[i]);
+  for (uint32_t i = 0; i < context->weights->head_parts; i++) a->candidate_stride += head_groups(context, i);
   uint32_t at = 0;
   const struct {
     uint32_t *offset, floats;
@@ -71,10 +94,15 @@ static const wisp_shader *find_shader(const char *name) {
   return NULL;
 }
 
+/* base, or its _batch, _subgroup or _direct variant. */
 static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp_op_kind kind, const char *base, bool batch) {
   char name[48];
   const bool subgroup = context->caps->subgroup_shuffle && !(context->refused & 1u << kind);
-  snprintf(name, sizeof name, "%s%s%s", base, batch ? "_batch" : "", subgroup ? "_subgroup" : "");
+  const bool direct = takes_direct(context, kind, batch);
+  snprintf(name, sizeof name, "%s%s%s", base, batch && kind != WISP_OP_ATTENTION ? "_batch" : "",
+           direct     ? "_direct"
+           : subgroup ? "_subgroup"
+                      : "");
   return find_shader(name);
 }
 
@@ -100,14 +128,16 @@ static void set_heads(uint32_t *constants, const wisp_kernel_context *context) {
 }
 
 /* Geometry of the matrix kernels; returns the workgroups for rows. */
-static uint32_t set_rows(uint32_t *constants, uint32_t rows, uint32_t cols, bool batch) {
+static uint32_t set_rows(uint32_t *constants, const wisp_kernel_context *context, wisp_op_kind kind, uint32_t rows,
+                         uint32_t cols, bool batch) {
   const uint32_t room = WISP_TILE_FLOATS / (batch ? WISP_BATCH_COLUMNS : 1), tiles = (cols + room - 1) / room;
-  constants[WISP_C_LOCAL] = MATRIX_LOCAL;
-  constants[WISP_C_SLICES] = row_slices(rows, cols);
+  const geometry g = matrix_geometry(context, kind, rows, cols, batch);
+  constants[WISP_C_LOCAL] = g.local;
+  constants[WISP_C_SLICES] = g.slices;
   constants[WISP_C_ROWS] = rows;
   constants[WISP_C_COLS] = cols;
-  constants[WISP_C_TILE] = round_up((cols + tiles - 1) / tiles, 32);
-  return row_groups(rows, cols);
+  constants[WISP_C_TILE] = takes_direct(context, kind, batch) ? 0 : round_up((cols + tiles - 1) / tiles, 32);
+  return row_groups(g, rows);
 }
 
 static void set_norm(uint32_t *constants, const wisp_kernel_context *context, uint32_t norm) {
@@ -127,7 +157,7 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
   const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
   wisp_kernel_call call = {.columns_each = batch ? WISP_BATCH_COLUMNS : 1};
   uint32_t *c = call.kernel.constants;
-  if (op->executed_block >= 0 && op->matrix_count) call.window = &context->weights->blocks[op->weight_block];
+  if (op->executed_block >= 0) call.window = &context->weights->blocks[op->weight_block];
   switch (op->kind) {
   case WISP_OP_EMBED:
     call.window = &context->weights->embedding[part];
@@ -144,7 +174,7 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     break;
   case WISP_OP_QKV:
     call.kernel.shader = choose_shader(context, op->kind, "qkv", batch);
-    call.groups_x = set_rows(c, q_rows + 2 * kv_rows, m->width, batch);
+    call.groups_x = set_rows(c, context, op->kind, q_rows + 2 * kv_rows, m->width, batch);
     set_data(c, a->x, m->width, a->q, q_rows);
     set_norm(c, context, call.window->norms[0]);
     for (uint32_t i = 0; i < 3; i++) set_matrix(c, i, &call.window->matrices[i]);
@@ -152,8 +182,12 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     c[WISP_C_ROPE] = a->rope;
     break;
   case WISP_OP_ATTENTION:
-    call.kernel.shader = choose_shader(context, op->kind, "attention", false);
+    call.kernel.shader = choose_shader(context, op->kind, "attention", batch);
     c[WISP_C_LOCAL] = m->head_size > MATRIX_LOCAL * 2 ? WISP_MAX_LOCAL : MATRIX_LOCAL;
+    if (takes_direct(context, op->kind, batch)) {
+      c[WISP_C_LOCAL] = DIRECT_ATTENTION_LOCAL;
+      c[WISP_C_SUBGROUPS] = DIRECT_ATTENTION_LOCAL / context->caps->subgroup_min;
+    }
     set_data(c, a->q, q_rows, a->attention, q_rows);
     set_heads(c, context);
     c[WISP_C_SCALE] = float_bits(1.0f / sqrtf((float)m->head_size));
@@ -162,34 +196,34 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     break;
   case WISP_OP_ATTN_OUT:
     call.kernel.shader = choose_shader(context, op->kind, "residual", batch);
-    call.groups_x = set_rows(c, m->width, q_rows, batch);
+    call.groups_x = set_rows(c, context, op->kind, m->width, q_rows, batch);
     set_data(c, a->attention, q_rows, a->x, m->width);
     set_matrix(c, 0, &call.window->matrices[3]);
     break;
   case WISP_OP_GATE_UP:
     call.kernel.shader = choose_shader(context, op->kind, "gate_up", batch);
-    call.groups_x = set_rows(c, m->ffn_width, m->width, batch);
+    call.groups_x = set_rows(c, context, op->kind, m->ffn_width, m->width, batch);
     set_data(c, a->x, m->width, a->hidden, m->ffn_width);
     set_norm(c, context, call.window->norms[1]);
     for (uint32_t i = 0; i < 2; i++) set_matrix(c, i, &call.window->matrices[4 + i]);
     break;
   case WISP_OP_DOWN:
     call.kernel.shader = choose_shader(context, op->kind, "residual", batch);
-    call.groups_x = set_rows(c, m->width, m->ffn_width, batch);
+    call.groups_x = set_rows(c, context, op->kind, m->width, m->ffn_width, batch);
     set_data(c, a->hidden, m->ffn_width, a->x, m->width);
     set_matrix(c, 0, &call.window->matrices[6]);
     break;
   case WISP_OP_HEAD:
     call.window = &context->weights->head[part];
     call.kernel.shader = choose_shader(context, op->kind, "head", batch);
-    call.groups_x = set_rows(c, call.window->rows, m->width, batch);
+    call.groups_x = set_rows(c, context, op->kind, call.window->rows, m->width, batch);
     set_data(c, a->x, m->width, a->logits, a->logit_stride);
     set_norm(c, context, call.window->norms[0]);
     set_matrix(c, 0, &call.window->matrices[0]);
     c[WISP_C_ROW_BEGIN] = call.window->row_begin;
     c[WISP_C_CANDIDATES] = a->candidates;
     c[WISP_C_CANDIDATE_STRIDE] = a->candidate_stride;
-    for (uint32_t i = 0; i < part; i++) c[WISP_C_CANDIDATE_BEGIN] += vocabulary_groups(m, &context->weights->head[i]);
+    for (uint32_t i = 0; i < part; i++) c[WISP_C_CANDIDATE_BEGIN] += head_groups(context, i);
     break;
   case WISP_OP_SAMPLE:
     call.kernel.shader = find_shader("sample");

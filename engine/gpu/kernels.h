@@ -8,19 +8,20 @@
 #include "shaders.h"
 #include "shared/kernel.h"
 
-/* Where activations lie in a timeline's data buffer, in floats, and how many tokens fit. The same for all timelines of an executor. */
+/* Where activations lie in a timeline's data buffer, in floats, and how many tokens fit. The same for all timelines of an
+ * executor. */
 typedef struct wisp_activations {
-  uint32_t columns;                /* tokens of a batch */
-  uint32_t logit_columns;          /* tokens whose logits are held at a time */
-  uint32_t x;                      /* [columns][width]: residual stream */
-  uint32_t q;                      /* [columns][heads * head_size] */
-  uint32_t attention;              /* [columns][heads * head_size] */
-  uint32_t hidden;                 /* [columns][ffn_width] */
-  uint32_t logits;                 /* [logit_columns][vocabulary rounded up to 4] */
+  uint32_t columns;       /* tokens of a batch */
+  uint32_t logit_columns; /* tokens whose logits are held at a time */
+  uint32_t x;             /* [columns][width]: residual stream */
+  uint32_t q;             /* [columns][heads * head_size] */
+  uint32_t attention;     /* [columns][heads * head_size] */
+  uint32_t hidden;        /* [columns][ffn_width] */
+  uint32_t logits;        /* [logit_columns][vocabulary rounded up to 4] */
   uint32_t logit_stride;
-  uint32_t candidates;             /* (logit, id)[logit_columns][candidate_stride] */
+  uint32_t candidates; /* (logit, id)[logit_columns][candidate_stride] */
   uint32_t candidate_stride;
-  uint32_t rope;                   /* (cos, sin)[context][head_size / 2]; last, so that it may have any length */
+  uint32_t rope; /* (cos, sin)[context][head_size / 2]; last, so that it may have any length */
 } wisp_activations;
 
 typedef struct wisp_kernel {
@@ -30,8 +31,8 @@ typedef struct wisp_kernel {
 
 typedef struct wisp_kernel_call {
   wisp_kernel kernel;
-  const wisp_window *window;       /* weights it reads, NULL for none */
-  uint32_t groups_x;               /* groups_y = ceil(columns / columns_each) */
+  const wisp_window *window; /* of its block or vocabulary rows, NULL for none */
+  uint32_t groups_x;         /* groups_y = ceil(columns / columns_each) */
   uint32_t columns_each;
 } wisp_kernel_call;
 
@@ -42,13 +43,14 @@ typedef struct wisp_kernel_context {
   const wvk_caps *caps;
   wisp_activations activations;
   bool kv_f32;
-  uint32_t refused;                /* bit of each op kind whose subgroup variant this device does not get right */
+  uint32_t refused; /* bit of each op kind whose subgroup variant this device does not get right */
 } wisp_kernel_context;
 
 /* Fails (UNSUPPORTED, with the reason) for shapes the kernels do not take. */
 wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *model);
 
-void wisp_activations_plan(wisp_activations *activations, const wisp_model *model, const wisp_weights *weights, uint32_t columns);
+/* Plans context->activations; the rest of context is set. */
+void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns);
 
 /* How many dispatches op takes: embedding and head one for each of their windows, else one. */
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op);

@@ -2,6 +2,7 @@
  * One timeline on the GPU: KV cache, activations, recorded commands. Commands are recorded when the timeline is made (decode)
  * or for each batch (prefill); all that differs from token to token is in the step buffer. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -52,10 +53,11 @@ static wisp_status record_op(gpu_timeline *t, wvk_commands *commands, const wisp
 static void copy_logits(gpu_timeline *t, wvk_commands *commands, uint32_t columns, uint32_t to_column) {
   const wisp_activations *a = &t->context.activations;
   const uint64_t row = (uint64_t)t->context.model->vocabulary * sizeof(float);
+  wvk_cmd_transfer_barrier(commands);
   for (uint32_t i = 0; i < columns; i++)
     wvk_cmd_copy(commands, t->data, (a->logits + (uint64_t)i * a->logit_stride) * sizeof(float), t->readback,
                  (to_column + i) * row, row);
-  wvk_cmd_barrier(commands);
+  wvk_cmd_transfer_barrier(commands);
 }
 
 /* What a pass makes of its last ops. */
@@ -312,6 +314,55 @@ wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *id
   timeline->length += tokens;
   *made = tokens;
   return WISP_OK;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* One token with a timestamp after each op. */
+static wisp_status record_timed(gpu_timeline *t, wvk_commands *commands) {
+  const wisp_plan *plan = t->executor->plan;
+  WISP_GPU_TRY(wvk_commands_begin(commands));
+  wvk_cmd_timestamp(commands, 0);
+  for (uint32_t i = 0; i < plan->op_count; i++) {
+    WISP_TRY(record_op(t, commands, &plan->ops[i], 0, 1));
+    wvk_cmd_timestamp(commands, i + 1);
+  }
+  return wisp_gpu_status(wvk_commands_end(commands));
+}
+
+static wisp_status time_tokens(gpu_timeline *t, wvk_commands *commands, uint32_t tokens, double *times, double *op_ns) {
+  const uint32_t ops = t->executor->plan->op_count, slots = ops + 1;
+  WISP_TRY(record_timed(t, commands));
+  for (uint32_t i = 0; i < tokens; i++) {
+    WISP_TRY(run(t, commands));
+    t->base.length++;
+    if (!wvk_commands_times(commands, times + (size_t)i * slots))
+      return wisp_fail(t->executor->host, WISP_ERROR_UNSUPPORTED, "%s has no timestamps",
+                       wvk_device_caps(t->executor->device)->name);
+  }
+  double *samples = times + (size_t)tokens * slots;
+  for (uint32_t op = 0; op < ops; op++) {
+    for (uint32_t i = 0; i < tokens; i++) samples[i] = times[(size_t)i * slots + op + 1] - times[(size_t)i * slots + op];
+    qsort(samples, tokens, sizeof *samples, compare_doubles);
+    op_ns[op] = samples[tokens / 2];
+  }
+  return WISP_OK;
+}
+
+wisp_status wisp_gpu_profile(wisp_timeline *timeline, uint32_t tokens, double *op_ns) {
+  gpu_timeline *t = (gpu_timeline *)timeline;
+  const uint32_t slots = t->executor->plan->op_count + 1;
+  wvk_commands *commands;
+  double *times = wisp_host_alloc(t->executor->host, (size_t)tokens * (slots + 1), sizeof *times);
+  if (!times) return wisp_fail_memory(t->executor->host, "timestamps", (uint64_t)tokens * slots * sizeof *times);
+  wisp_status status = wisp_gpu_status(wvk_commands_create(&commands, t->executor->device, slots));
+  if (status == WISP_OK) status = time_tokens(t, commands, tokens, times, op_ns);
+  wvk_commands_destroy(&commands);
+  wisp_host_free(t->executor->host, times);
+  return status;
 }
 
 void wisp_gpu_truncate(wisp_timeline *timeline, uint32_t length) {

@@ -9,15 +9,15 @@
 
 enum { WISP_WINDOW_MATRICES = 7, WISP_WINDOW_NORMS = 2 };
 
-typedef struct wisp_placed {       /* a matrix in its window */
+typedef struct wisp_placed { /* a matrix in its window */
   const wisp_layout *layout;
-  uint32_t quants;                 /* first uvec4 */
-  uint32_t scales;                 /* first word */
+  uint32_t quants; /* first uvec4 */
+  uint32_t scales; /* first word */
 } wisp_placed;
 
 typedef struct wisp_window {
-  uint32_t buffer;                 /* index into buffers */
-  uint64_t offset, bytes;          /* in the buffer; offset aligned for a dynamic binding */
+  uint32_t buffer;                            /* index into buffers */
+  uint64_t offset, bytes;                     /* in the buffer; offset aligned for a dynamic binding */
   wisp_placed matrices[WISP_WINDOW_MATRICES]; /* block: q, k, v, attn_out, gate, up, down; vocabulary: the rows */
   uint32_t norms[WISP_WINDOW_NORMS];          /* first uvec4; block: attn_norm, ffn_norm; vocabulary: final_norm */
   uint32_t row_begin, rows;                   /* of a vocabulary window */
@@ -26,13 +26,13 @@ typedef struct wisp_window {
 typedef struct wisp_weights {
   wvk_device *device;
   const wisp_host *host;
-  wvk_buffer **buffers;            /* [buffer_count]; several where one allocation cannot hold all */
-  uint64_t *ranges;                /* [buffer_count] bytes of the largest window: the descriptor's range */
+  wvk_buffer **buffers; /* [buffer_count]; several where one allocation cannot hold all */
+  uint64_t *ranges;     /* [buffer_count] bytes of the largest window: the descriptor's range */
   uint32_t buffer_count;
-  wisp_window *blocks;             /* [weight_blocks] */
-  wisp_window *embedding, *head;   /* [embedding_parts], [head_parts]: rows split where one binding cannot hold all */
+  wisp_window *blocks;                  /* [weight_blocks] */
+  wisp_window *embedding, *head;        /* [embedding_parts], [head_parts]: rows split where one binding cannot hold all */
   uint32_t embedding_parts, head_parts; /* a shared head is the embedding's windows */
-  uint64_t bytes;                  /* of all windows */
+  uint64_t bytes;                       /* of all windows */
   void *owned;
 } wisp_weights;
 

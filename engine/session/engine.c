@@ -158,7 +158,7 @@ static void count_kernels(const wisp_engine *e, wisp_model_info *info) {
   wisp_weights weights;
   if (wisp_weights_open(&weights, &e->host, NULL, &floor, &e->model, NULL, NULL) != WISP_OK) return;
   wisp_kernel_context context = {.model = &e->model, .weights = &weights, .caps = &floor};
-  wisp_activations_plan(&context.activations, &e->model, &weights, 64);
+  wisp_activations_plan(&context, 64);
   wisp_kernel seen[96];
   for (uint32_t i = 0; i < e->plan.op_count; i++) {
     const wisp_op *op = &e->plan.ops[i];

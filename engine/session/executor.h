@@ -49,6 +49,9 @@ typedef struct wisp_executor_api {
    * likes, at least once); *made tells how often, ids which. Needs valid last logits and room for count tokens. */
   wisp_status (*greedy)(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made);
 
+  /* As wisp_session_profile; needs valid last logits and room. NULL: not offered. */
+  wisp_status (*profile)(wisp_timeline *timeline, uint32_t tokens, double *op_ns);
+
   /* Forgets tokens from length on; the last logits are unknown then (the caller appends next). */
   void (*truncate)(wisp_timeline *timeline, uint32_t length);
 

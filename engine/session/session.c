@@ -151,6 +151,20 @@ static wisp_status next_tokens(wisp_session *s, uint32_t room, int32_t *ids, uin
   return append(s, ids, 1, WISP_LOGITS_NONE, NULL);
 }
 
+wisp_status wisp_session_profile(wisp_session *session, uint32_t tokens, double *op_ns) {
+  wisp_session *s = session;
+  const wisp_host *host = &s->engine->host;
+  const wisp_executor_api *api = s->engine->executor->api;
+  if (!api->profile) return wisp_fail(host, WISP_ERROR_UNSUPPORTED, "the %s executor has no per-op timing", api->backend);
+  if (!tokens || !s->timeline->length) return wisp_fail(host, WISP_ERROR_ARGUMENT, "nothing to time: append a prompt first");
+  if (tokens > s->timeline->context - s->timeline->length) return context_full(s, tokens);
+  const uint32_t before = s->timeline->length;
+  WISP_TRY(know_logits(s));
+  const wisp_status status = api->profile(s->timeline, tokens, op_ns);
+  cut(s, before); /* the timed tokens are not known to the session */
+  return status;
+}
+
 wisp_status wisp_session_generate(wisp_session *session, const wisp_generate_params *params, int32_t *ids, uint32_t *count) {
   wisp_session *s = session;
   *count = 0;

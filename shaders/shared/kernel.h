@@ -68,7 +68,8 @@
 #define WISP_C_CANDIDATE_STRIDE 27
 #define WISP_C_CANDIDATE_BEGIN 28  /* head: first candidate of this window */
 #define WISP_C_SCALE 29            /* attention: 1 / sqrt(head_size), float bits */
-#define WISP_C_COUNT 30
+#define WISP_C_SUBGROUPS 30        /* attention_direct: LOCAL / smallest subgroup size */
+#define WISP_C_COUNT 31
 
 /* Push constants: fixed when recorded, the same for every token. */
 #define WISP_PUSH_BYTES 16         /* uint first_column (head, sample), 3 unused */

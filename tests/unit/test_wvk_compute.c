@@ -181,7 +181,7 @@ Test(wvk_compute, copy_and_fill) {
   cr_assert_eq(wvk_commands_create(&commands, device, 0), WVK_OK);
   cr_assert_eq(wvk_commands_begin(commands), WVK_OK);
   wvk_cmd_fill(commands, from, 0, 1024, 0x01020304);
-  wvk_cmd_barrier(commands);
+  wvk_cmd_transfer_barrier(commands);
   wvk_cmd_copy(commands, from, 256, to, 512, 256);
   cr_assert_eq(wvk_commands_end(commands), WVK_OK);
   cr_assert_eq(wvk_submit(device, &commands, 1), WVK_OK);

@@ -323,6 +323,12 @@ typedef struct wisp_generate_params {
 WISP_API wisp_status wisp_session_generate(wisp_session *session, const wisp_generate_params *params, int32_t *ids,
                                            uint32_t *count);
 
+/* Decodes tokens greedily, each op timed by the device, and writes the median nanoseconds of each op of the decode plan, in its
+ * order. op_ns: [wisp_engine_plan(engine, WISP_PHASE_DECODE, NULL, 0)]. The session holds what it held
+ * before. UNSUPPORTED on the CPU and
+ * on devices without timestamps. */
+WISP_API wisp_status wisp_session_profile(wisp_session *session, uint32_t tokens, double *op_ns);
+
 /* Makes the running append or generate return CANCELLED soon, from any thread; one that is not running is not affected later. */
 WISP_API void wisp_session_cancel(wisp_session *session);
 
