@@ -11,16 +11,18 @@ log=build/quickstart.log
 
 step() { printf '==> %s\n' "$*"; }
 
-# build_step COMMAND...: output to the log, the last line of it on a terminal; the log's end where it fails.
+# The last line so far, on a terminal.
+show() {
+  local line
+  while IFS= read -r line; do
+    if [[ -t 1 ]]; then printf '\r\033[K%.*s' "$((${COLUMNS:-80} - 1))" "$line"; fi
+  done
+  if [[ -t 1 ]]; then printf '\r\033[K'; fi
+}
+
+# build_step COMMAND...: its output goes to the log, whose end is shown where it fails.
 build_step() {
-  if ! { "$@" 2>&1 || echo "failed: $*"; } | tee -a "$log" | {
-    last=
-    while IFS= read -r last; do
-      if [[ -t 1 ]]; then printf '\r\033[K%.*s' "$((${COLUMNS:-80} - 1))" "$last"; fi
-    done
-    if [[ -t 1 ]]; then printf '\r\033[K'; fi
-    [[ $last != failed:* ]]
-  }; then
+  if ! "$@" 2>&1 | tee -a "$log" | show; then
     tail -n 40 "$log" >&2
     echo "quickstart: the build failed; all of its output: $log" >&2
     exit 1
