@@ -29,13 +29,35 @@ typedef struct gpu_executor {
   uint32_t pipeline_count;
 } gpu_executor;
 
+enum { WISP_GPU_MANY = 8 }; /* tokens of one submit of the many commands */
+
+typedef struct gpu_timeline {
+  wisp_timeline base;
+  gpu_executor *executor;
+  wisp_kernel_context context;
+  uint64_t slot_bytes; /* of the KV cache, a multiple of the offset alignment */
+  wvk_buffer *kv, *data, *step, *tokens;
+  wvk_buffer *readback; /* [readback_columns][vocabulary] floats */
+  uint32_t readback_columns;
+  wvk_set **sets;            /* [weights.buffer_count] */
+  wvk_commands *batch;       /* recorded for each prefill batch */
+  wvk_commands *one, *many;  /* decode: one token, WISP_GPU_MANY tokens; recorded once */
+  wvk_commands *read_logits; /* logits of column 0 to the readback buffer; recorded once */
+  double token_seconds;      /* how long a token took at last, 0 = not known */
+} gpu_timeline;
+
+/* Records op, a barrier behind it, for columns [first_column, first_column + columns) of the batch. */
+wisp_status wisp_gpu_record_op(gpu_timeline *timeline, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
+                               uint32_t columns);
+
 /* Builds the pipelines of all ops for that KV type that are not there yet. A refused subgroup variant is replaced. */
 wisp_status wisp_gpu_build_pipelines(gpu_executor *executor, bool kv_f32);
 
 /* The pipeline of a kernel that was built. */
 const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *executor, const wisp_kernel *kernel);
 
-/* Runs each kind of op on this device with a few tokens and compares with the C reference (selftest.c). */
+/* Runs each kind of op on this device with a few tokens and compares with the C reference (selftest.c). A variant that is wrong
+ * is replaced by the plain one and named at WARN; a wrong plain one is DEVICE. */
 wisp_status wisp_gpu_selftest(gpu_executor *executor);
 
 wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *executor, uint32_t context, wisp_kv_type kv_type);

@@ -1,6 +1,277 @@
-/* SPDX-License-Identifier: Apache-2.0 */
-#include "gpu/executor.h"
+/* SPDX-License-Identifier: Apache-2.0
+ * Kernels earn trust: each op runs on this device with the model's own weights, on a batch of tokens and on a single one, and
+ * what it made of its inputs is compared with the plain C reference, a few rows of each matrix. Takes about a millisecond. */
+#include <math.h>
+#include <stdio.h>
 
-wisp_status wisp_gpu_selftest(gpu_executor *executor) {
-  return executor ? WISP_OK : WISP_ERROR_DEVICE;
+#include "cpu/reference.h"
+#include "gpu/executor.h"
+#include "session/sampler.h"
+
+enum { BATCH = 3, TOKENS = BATCH + 1, ROWS = 12 /* sampled, in pairs */ };
+
+/* What the ops left behind, for each column of one pass. */
+typedef struct snapshot {
+  uint32_t columns, position;                                      /* the pass runs tokens [position, position + columns) */
+  const float *embedded, *q, *attention, *added, *hidden, *result; /* x after embed, after attn_out, after down */
+  const float *logits;                                             /* [vocabulary] of the last column */
+  const uint16_t *kv;                                              /* [TOKENS][K row, V row] of slot 0 */
+} snapshot;
+
+typedef struct test {
+  gpu_executor *executor;
+  gpu_timeline *timeline;
+  wvk_buffer *readback;
+  float *scratch; /* [4 * widest]: x, row, y, spare */
+  uint32_t widest;
+  char wrong[96]; /* what differs, empty if nothing */
+} test;
+
+static uint32_t max_u32(uint32_t a, uint32_t b) {
+  return a > b ? a : b;
+}
+
+/* tolerance: relative to the sum of magnitudes that went in; loose, since a wrong kernel is wrong by far. */
+static bool close_enough(test *t, const char *what, uint32_t row, float found, float expected, float magnitude) {
+  if (fabsf(found - expected) <= 2e-3f * magnitude + 1e-5f) return true; /* NaN is not */
+  snprintf(t->wrong, sizeof t->wrong, "%s row %u: expected %.6g, found %.6g", what, row, (double)expected, (double)found);
+  return false;
+}
+
+/* The i-th sampled row of rows, in pairs (2j, 2j + 1); the last pair is the last rows. */
+static uint32_t sampled_row(uint32_t i, uint32_t rows) {
+  const uint32_t pairs = rows / 2, pair = (uint32_t)((uint64_t)(i / 2) * (pairs - 1) / (ROWS / 2 - 1));
+  return 2 * pair + i % 2;
+}
+
+/* y = row of matrix . x; *magnitude = sum of |w x|. */
+static float reference_row(test *t, const wisp_matrix *matrix, uint32_t row, const float *x, float *magnitude) {
+  float *weights = t->scratch + t->widest;
+  const uint64_t row_bytes = wisp_matrix_row_bytes(matrix);
+  matrix->type->dequantize(matrix->data + row * row_bytes, weights, matrix->cols);
+  double sum = 0, all = 0;
+  for (uint32_t i = 0; i < matrix->cols; i++) {
+    sum += (double)weights[i] * (double)x[i];
+    all += fabs((double)weights[i] * (double)x[i]);
+  }
+  *magnitude = (float)all;
+  return (float)sum;
+}
+
+static bool check_embed(test *t, const snapshot *s, const int32_t *ids) {
+  const wisp_model *m = t->executor->plan->model;
+  for (uint32_t c = 0; c < s->columns; c++) {
+    wisp_reference_embed(&m->embedding, (uint32_t)ids[s->position + c], t->scratch);
+    for (uint32_t i = 0; i < m->width; i++)
+      if (!close_enough(t, "embed", i, s->embedded[c * m->width + i], t->scratch[i], fabsf(t->scratch[i]))) return false;
+  }
+  return true;
+}
+
+static bool check_qkv(test *t, const snapshot *s) {
+  const wisp_model *m = t->executor->plan->model;
+  const wisp_block *b = &m->blocks[0];
+  const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size, half = m->head_size / 2;
+  const float *turns = t->scratch + 3 * (size_t)t->widest; /* [TOKENS][half] of (cos, sin), set at the start */
+  for (uint32_t c = 0; c < s->columns; c++) {
+    const uint32_t position = s->position + c;
+    wisp_reference_rmsnorm(s->embedded + c * m->width, b->attn_norm, m->width, m->norm_epsilon, t->scratch);
+    for (int part = 0; part < 3; part++) {
+      const wisp_matrix *matrix = part == 0 ? &b->q : part == 1 ? &b->k : &b->v;
+      for (uint32_t i = 0; i < ROWS; i += 2) {
+        const uint32_t row = sampled_row(i, matrix->rows);
+        float magnitudes[2];
+        float pair[2] = {reference_row(t, matrix, row, t->scratch, &magnitudes[0]),
+                         reference_row(t, matrix, row + 1, t->scratch, &magnitudes[1])};
+        if (part < 2) wisp_reference_rope(pair, turns + 2 * (position * half + row % m->head_size / 2), 1);
+        for (uint32_t j = 0; j < 2; j++) {
+          const uint16_t *kv = s->kv + (size_t)position * 2 * kv_rows + (part == 2 ? kv_rows : 0);
+          const float found = part == 0 ? s->q[c * q_rows + row + j] : wisp_f16_to_f32(kv[row + j]);
+          if (!close_enough(t, part == 0 ? "q" : part == 1 ? "k" : "v", row + j, found, pair[j], magnitudes[0] + magnitudes[1]))
+            return false;
+        }
+      }
+    }
+  }
+  return true;
+}
+
+static bool check_attention(test *t, const snapshot *s) {
+  const wisp_model *m = t->executor->plan->model;
+  const uint32_t q_rows = m->heads * m->head_size;
+  const wisp_kv_slot slot = {s->kv, WISP_KV_F16, m->kv_heads * m->head_size};
+  float scores[TOKENS];
+  for (uint32_t c = 0; c < s->columns; c++)
+    for (uint32_t head = 0; head < m->heads; head += max_u32(m->heads - 1, 1)) { /* the first and the last */
+      wisp_reference_attention(s->q + c * q_rows + head * m->head_size, &slot, head / (m->heads / m->kv_heads), m->head_size,
+                               s->position + c + 1, scores, t->scratch);
+      for (uint32_t i = 0; i < m->head_size; i++)
+        if (!close_enough(t, "attention", head * m->head_size + i, s->attention[c * q_rows + head * m->head_size + i],
+                          t->scratch[i], fabsf(t->scratch[i]) + 0.1f))
+          return false;
+    }
+  return true;
+}
+
+/* after = before + M x */
+static bool check_residual(test *t, const snapshot *s, const char *what, const wisp_matrix *matrix, const float *x,
+                           const float *before, const float *after) {
+  for (uint32_t c = 0; c < s->columns; c++)
+    for (uint32_t i = 0; i < ROWS; i++) {
+      const uint32_t row = sampled_row(i, matrix->rows);
+      float magnitude;
+      const float sum = reference_row(t, matrix, row, x + c * matrix->cols, &magnitude) + before[c * matrix->rows + row];
+      if (!close_enough(t, what, row, after[c * matrix->rows + row], sum, magnitude + fabsf(before[c * matrix->rows + row])))
+        return false;
+    }
+  return true;
+}
+
+static bool check_gate_up(test *t, const snapshot *s) {
+  const wisp_model *m = t->executor->plan->model;
+  const wisp_block *b = &m->blocks[0];
+  for (uint32_t c = 0; c < s->columns; c++) {
+    wisp_reference_rmsnorm(s->added + c * m->width, b->ffn_norm, m->width, m->norm_epsilon, t->scratch);
+    for (uint32_t i = 0; i < ROWS; i++) {
+      const uint32_t row = sampled_row(i, m->ffn_width);
+      float gate_magnitude, up_magnitude;
+      float gate = reference_row(t, &b->gate, row, t->scratch, &gate_magnitude);
+      const float up = reference_row(t, &b->up, row, t->scratch, &up_magnitude);
+      wisp_reference_silu_mul(&gate, &up, 1);
+      if (!close_enough(t, "gate_up", row, s->hidden[c * m->ffn_width + row], gate, gate_magnitude * up_magnitude))
+        return false;
+    }
+  }
+  return true;
+}
+
+static bool check_head(test *t, const snapshot *s) {
+  const wisp_model *m = t->executor->plan->model;
+  wisp_reference_rmsnorm(s->result + (s->columns - 1) * m->width, m->final_norm, m->width, m->norm_epsilon, t->scratch);
+  for (uint32_t i = 0; i < ROWS && m->vocabulary > 1; i++) {
+    const uint32_t row = sampled_row(i, m->vocabulary);
+    float magnitude;
+    const float logit = reference_row(t, &m->head, row, t->scratch, &magnitude);
+    if (!close_enough(t, "head", row, s->logits[row], logit, magnitude)) return false;
+  }
+  return true;
+}
+
+/* The kinds in the order of execution; the first wrong one is to blame, since each is judged by its own inputs. */
+static bool check_pass(test *t, const snapshot *s, const int32_t *ids, wisp_op_kind *blame) {
+  const wisp_model *m = t->executor->plan->model;
+  const wisp_block *b = &m->blocks[0];
+  if (*blame = WISP_OP_EMBED, !check_embed(t, s, ids)) return false;
+  if (*blame = WISP_OP_QKV, !check_qkv(t, s)) return false;
+  if (*blame = WISP_OP_ATTENTION, !check_attention(t, s)) return false;
+  if (*blame = WISP_OP_ATTN_OUT, !check_residual(t, s, "attn_out", &b->attn_out, s->attention, s->embedded, s->added))
+    return false;
+  if (*blame = WISP_OP_GATE_UP, !check_gate_up(t, s)) return false;
+  if (*blame = WISP_OP_DOWN, !check_residual(t, s, "down", &b->down, s->hidden, s->added, s->result)) return false;
+  if (*blame = WISP_OP_HEAD, !check_head(t, s)) return false;
+  *blame = WISP_OP_SAMPLE;
+  const uint32_t *tokens = wvk_buffer_map(t->timeline->tokens);
+  const uint32_t found = tokens[s->position + s->columns], expected = (uint32_t)wisp_argmax(s->logits, m->vocabulary);
+  if (found == expected) return true;
+  snprintf(t->wrong, sizeof t->wrong, "sample: expected token %u, found %u", expected, found);
+  return false;
+}
+
+/* Records one pass through embed, block 0, head and sample, each output copied to the readback buffer; fills s with where. */
+static wisp_status record_pass(test *t, wvk_commands *commands, snapshot *s) {
+  const wisp_plan *plan = t->executor->plan;
+  const wisp_model *m = plan->model;
+  const wisp_activations *a = &t->timeline->context.activations;
+  const uint32_t q = m->heads * m->head_size;
+  const float *base = wvk_buffer_map(t->readback);
+  const struct {
+    uint32_t op, from, floats;
+    const float **to;
+  } outputs[] = {
+      {0, a->x, s->columns * m->width, &s->embedded},
+      {1, a->q, s->columns * q, &s->q},
+      {2, a->attention, s->columns * q, &s->attention},
+      {3, a->x, s->columns * m->width, &s->added},
+      {4, a->hidden, s->columns * m->ffn_width, &s->hidden},
+      {5, a->x, s->columns * m->width, &s->result},
+      {plan->op_count - 2, a->logits, m->vocabulary, &s->logits},
+  };
+  uint64_t at = 0;
+  WISP_GPU_TRY(wvk_commands_begin(commands));
+  for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) {
+    const wisp_op *op = &plan->ops[outputs[i].op];
+    const bool head = op->kind == WISP_OP_HEAD;
+    WISP_TRY(wisp_gpu_record_op(t->timeline, commands, op, head ? s->columns - 1 : 0, head ? 1 : s->columns));
+    wvk_cmd_transfer_barrier(commands);
+    wvk_cmd_copy(commands, t->timeline->data, outputs[i].from * 4ull, t->readback, at, outputs[i].floats * 4ull);
+    wvk_cmd_transfer_barrier(commands);
+    *outputs[i].to = base + at / 4;
+    at += outputs[i].floats * 4ull;
+  }
+  WISP_TRY(wisp_gpu_record_op(t->timeline, commands, &plan->ops[plan->op_count - 1], 0, 1));
+  wvk_cmd_transfer_barrier(commands);
+  wvk_cmd_copy(commands, t->timeline->kv, 0, t->readback, at, TOKENS * wisp_plan_kv_row_bytes(plan, 2));
+  s->kv = (const uint16_t *)(base + at / 4);
+  return wisp_gpu_status(wvk_commands_end(commands));
+}
+
+static wisp_status run_passes(test *t, wisp_op_kind *blame) {
+  const wisp_model *m = t->executor->plan->model;
+  const int32_t ids[TOKENS] = {0, (int32_t)(m->vocabulary / 2), (int32_t)(m->vocabulary - 1), (int32_t)(m->vocabulary / 3)};
+  uint32_t *tokens = wvk_buffer_map(t->timeline->tokens), *step = wvk_buffer_map(t->timeline->step);
+  for (uint32_t position = 0; position < TOKENS; position = BATCH) {
+    snapshot s = {.position = position, .columns = position ? 1 : BATCH};
+    WISP_TRY(record_pass(t, t->timeline->batch, &s));
+    for (uint32_t i = 0; i < TOKENS; i++) tokens[i] = (uint32_t)ids[i];
+    step[WISP_STEP_POSITION] = position;
+    step[WISP_STEP_COUNT] = s.columns;
+    wvk_buffer_flush(t->timeline->tokens, 0, TOKENS * 4);
+    wvk_buffer_flush(t->timeline->step, 0, 8);
+    WISP_GPU_TRY(wvk_submit(t->executor->device, &t->timeline->batch, 1));
+    WISP_GPU_TRY(wvk_wait(t->timeline->batch, UINT64_MAX));
+    wvk_buffer_invalidate(t->readback, 0, wvk_buffer_size(t->readback));
+    wvk_buffer_invalidate(t->timeline->tokens, 0, (TOKENS + 1) * 4);
+    if (!check_pass(t, &s, ids, blame)) return WISP_OK;
+    if (position) break;
+  }
+  return WISP_OK;
+}
+
+static wisp_status run_test(test *t, wisp_op_kind *blame) {
+  const wisp_model *m = t->executor->plan->model;
+  const uint32_t q = m->heads * m->head_size;
+  t->widest = max_u32(max_u32(m->width, m->ffn_width), max_u32(q, TOKENS * m->head_size));
+  t->scratch = wisp_host_alloc(t->executor->host, 4 * (size_t)t->widest, sizeof *t->scratch);
+  if (!t->scratch) return wisp_fail_memory(t->executor->host, "self-test", 16ull * t->widest);
+  wisp_rope_table(m, TOKENS, t->scratch + 3 * (size_t)t->widest);
+  wisp_timeline *timeline;
+  WISP_TRY(wisp_gpu_timeline_create(&timeline, &t->executor->base, TOKENS + 1, WISP_KV_F16));
+  t->timeline = (gpu_timeline *)timeline;
+  const uint64_t bytes = 4ull * (BATCH * (3ull * m->width + 2ull * q + m->ffn_width) + m->vocabulary) +
+                         TOKENS * wisp_plan_kv_row_bytes(t->executor->plan, 2);
+  WISP_GPU_TRY(wvk_buffer_create(&t->readback, t->executor->device, "self-test", bytes, WVK_MEMORY_READBACK));
+  return run_passes(t, blame);
+}
+
+wisp_status wisp_gpu_selftest(gpu_executor *e) {
+  for (;;) {
+    test t = {.executor = e};
+    wisp_op_kind blame = WISP_OP_EMBED;
+    const wisp_status status = run_test(&t, &blame);
+    wvk_buffer_destroy(&t.readback);
+    if (t.timeline) wisp_gpu_timeline_destroy(&t.timeline->base);
+    wisp_host_free(e->host, t.scratch);
+    if (status != WISP_OK || !t.wrong[0]) return status;
+
+    const char *device = wvk_device_caps(e->device)->name;
+    const bool replaceable = wvk_device_caps(e->device)->subgroup_shuffle && !(e->context.refused & 1u << blame) &&
+                             blame != WISP_OP_EMBED && blame != WISP_OP_SAMPLE;
+    if (!replaceable)
+      return wisp_fail(e->host, WISP_ERROR_DEVICE, "%s computes wrong results (%s); use --device cpu", device, t.wrong);
+    wisp_log(e->host, WISP_LOG_WARN, "%s computes wrong results with the fast %s kernel (%s); using the plain one", device,
+             wisp_op_name(blame), t.wrong);
+    e->context.refused |= 1u << blame;
+    wisp_activations_plan(&e->context, WISP_GPU_COLUMNS); /* another geometry of the head leaves other candidates */
+    WISP_TRY(wisp_gpu_build_pipelines(e, false));
+  }
 }

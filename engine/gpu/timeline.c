@@ -8,23 +8,6 @@
 
 #include "gpu/executor.h"
 
-enum { MANY = 8 }; /* tokens of one submit of the many commands */
-
-typedef struct gpu_timeline {
-  wisp_timeline base;
-  gpu_executor *executor;
-  wisp_kernel_context context;
-  uint64_t slot_bytes; /* of the KV cache, a multiple of the offset alignment */
-  wvk_buffer *kv, *data, *step, *tokens;
-  wvk_buffer *readback; /* [readback_columns][vocabulary] floats */
-  uint32_t readback_columns;
-  wvk_set **sets;            /* [weights.buffer_count] */
-  wvk_commands *batch;       /* recorded for each prefill batch */
-  wvk_commands *one, *many;  /* decode: one token, MANY tokens; recorded once */
-  wvk_commands *read_logits; /* logits of column 0 to the readback buffer; recorded once */
-  double token_seconds;      /* how long a token took at last, 0 = not known */
-} gpu_timeline;
-
 /* ---- Recording ---- */
 
 static void bind_windows(gpu_timeline *t, wvk_commands *commands, const wisp_window *window, uint32_t kv_slot) {
@@ -33,9 +16,8 @@ static void bind_windows(gpu_timeline *t, wvk_commands *commands, const wisp_win
   wvk_cmd_bind_set(commands, t->sets[window ? window->buffer : 0], offsets);
 }
 
-/* Records op for columns [first_column, first_column + columns) of the batch. */
-static wisp_status record_op(gpu_timeline *t, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
-                             uint32_t columns) {
+wisp_status wisp_gpu_record_op(gpu_timeline *t, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
+                               uint32_t columns) {
   for (uint32_t part = 0; part < wisp_kernel_parts(&t->context, op); part++) {
     const wisp_kernel_call call = wisp_kernel_for(&t->context, op, part, columns > 1);
     const wvk_pipeline *pipeline = wisp_gpu_pipeline(t->executor, &call.kernel);
@@ -73,19 +55,19 @@ static wisp_status record_pass(gpu_timeline *t, wvk_commands *commands, uint32_t
   for (uint32_t i = 0; i < plan->op_count; i++) {
     const wisp_op *op = &plan->ops[i];
     if (op->kind != WISP_OP_HEAD && op->kind != WISP_OP_SAMPLE) {
-      WISP_TRY(record_op(t, commands, op, 0, columns));
+      WISP_TRY(wisp_gpu_record_op(t, commands, op, 0, columns));
     } else if (op->kind == WISP_OP_HEAD && wanted == EVERY) {
       for (uint32_t first = 0; first + 1 < columns; first += room) {
         const uint32_t count = columns - 1 - first < room ? columns - 1 - first : room;
-        WISP_TRY(record_op(t, commands, op, first, count));
+        WISP_TRY(wisp_gpu_record_op(t, commands, op, first, count));
         copy_logits(t, commands, count, first);
       }
-      WISP_TRY(record_op(t, commands, op, columns - 1, 1)); /* the last one as in NEXT: in column 0 */
+      WISP_TRY(wisp_gpu_record_op(t, commands, op, columns - 1, 1)); /* the last one as in NEXT: in column 0 */
       copy_logits(t, commands, 1, columns - 1);
     } else if (op->kind == WISP_OP_HEAD && wanted == NEXT) {
-      WISP_TRY(record_op(t, commands, op, columns - 1, 1));
+      WISP_TRY(wisp_gpu_record_op(t, commands, op, columns - 1, 1));
     } else if (op->kind == WISP_OP_SAMPLE && wanted != FILL) {
-      WISP_TRY(record_op(t, commands, op, 0, 1));
+      WISP_TRY(wisp_gpu_record_op(t, commands, op, 0, 1));
     }
   }
   return WISP_OK;
@@ -179,7 +161,7 @@ static wisp_status create_commands(gpu_timeline *t) {
   wvk_commands **all[] = {&t->batch, &t->one, &t->many, &t->read_logits};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) WISP_GPU_TRY(wvk_commands_create(all[i], t->executor->device, 0));
   WISP_TRY(record_decode(t, t->one, 1));
-  WISP_TRY(record_decode(t, t->many, MANY));
+  WISP_TRY(record_decode(t, t->many, WISP_GPU_MANY));
   WISP_GPU_TRY(wvk_commands_begin(t->read_logits));
   copy_logits(t, t->read_logits, 1, 0);
   return wisp_gpu_status(wvk_commands_end(t->read_logits));
@@ -297,16 +279,16 @@ wisp_status wisp_gpu_last_logits(wisp_timeline *timeline, float *logits) {
 
 /* Several tokens a submit where that stays well inside a watchdog's and a reader's patience. */
 static bool take_many(const gpu_timeline *t, uint32_t count) {
-  return count >= MANY && t->token_seconds > 0 && MANY * t->token_seconds < 0.05;
+  return count >= WISP_GPU_MANY && t->token_seconds > 0 && WISP_GPU_MANY * t->token_seconds < 0.05;
 }
 
 wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made) {
   gpu_timeline *t = (gpu_timeline *)timeline;
   *made = 0;
-  const uint32_t tokens = take_many(t, count) ? MANY : 1;
+  const uint32_t tokens = take_many(t, count) ? WISP_GPU_MANY : 1;
   struct timespec start, end;
   clock_gettime(CLOCK_MONOTONIC, &start);
-  WISP_TRY(run(t, tokens == MANY ? t->many : t->one));
+  WISP_TRY(run(t, tokens == WISP_GPU_MANY ? t->many : t->one));
   clock_gettime(CLOCK_MONOTONIC, &end);
   t->token_seconds = ((double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec)) / tokens;
   wvk_buffer_invalidate(t->tokens, timeline->length * 4ull, tokens * 4ull);
@@ -327,7 +309,7 @@ static wisp_status record_timed(gpu_timeline *t, wvk_commands *commands) {
   WISP_GPU_TRY(wvk_commands_begin(commands));
   wvk_cmd_timestamp(commands, 0);
   for (uint32_t i = 0; i < plan->op_count; i++) {
-    WISP_TRY(record_op(t, commands, &plan->ops[i], 0, 1));
+    WISP_TRY(wisp_gpu_record_op(t, commands, &plan->ops[i], 0, 1));
     wvk_cmd_timestamp(commands, i + 1);
   }
   return wisp_gpu_status(wvk_commands_end(commands));
