@@ -47,7 +47,7 @@ build() {
   totals 1 0 0
 }
 
-# The library prints nothing and never ends its host's process.
+# The library prints nothing, never ends its host's process, and calls Vulkan through tables.
 library_manners() {
   local found
   found=$(nm --undefined-only "$1"/engine/libwisp.a "$1"/runtime/libwisp_runtime.a |
@@ -58,7 +58,8 @@ library_manners() {
     totals 1 1 0
     return 1
   fi
-  totals 2 0 0
+  tests/check_vulkan_globals.sh "$1" || return
+  totals 3 0 0
 }
 
 # ---- Tests --------------------------------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ threads() {
 kernels() {
   local vulkan=$1
   shift
-  env "$(driver "$vulkan")" "$@" "$builds/release/wisp-kernels" 2>&1
+  env "$(driver "$vulkan")" "$@" "$builds/release/wisp-kernels" --seed 1 2>&1
 }
 
 # behaviour SCRIPT BUILD [VARIABLE=VALUE...]
@@ -87,6 +88,14 @@ behaviour() {
   local script=$1 name=$2
   shift 2
   env "$(driver lavapipe)" "$@" "$script" "$builds/$name" "$model"
+}
+
+# truth DEVICE [OPTIONS...]: the default model against the vectors of tests/truth
+truth() {
+  local device=vulkan vulkan=$1
+  shift
+  if [[ $vulkan == cpu ]]; then device=cpu vulkan=lavapipe; fi
+  env "$(driver $vulkan)" "$builds/release/wisp-truth" -m "$model" --device $device "$@"
 }
 
 # A run under the validation layer with synchronization validation says nothing, and deliberate errors are reported.

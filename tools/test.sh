@@ -20,6 +20,7 @@ stage() {
 }
 vulkan_suites='@(wvk|gpu|session|engine)*/*'
 lavapipe_suites='@(wvk|gpu)*/*'
+few=(--tokens 16 --decode-prompts 3 --decode-tokens 8 --windows 1) # software drivers decode a token or two a second
 
 stage style                  300 ''                        tests/style.sh
 stage downloads              600 ''                        downloads
@@ -32,6 +33,9 @@ stage unit-subgroup-16       600 'build-release downloads' unit release lavapipe
 for script in tests/behaviour/*.sh; do
   stage "behaviour-$(basename "$script" .sh)" 1200 'build-release downloads' behaviour "$script" release
 done
+stage truth-cpu             1200 'build-release downloads' truth cpu
+stage truth-lavapipe        1500 'build-release downloads' truth lavapipe "${few[@]}"
+stage truth-swiftshader     1500 'build-release downloads' truth swiftshader "${few[@]}"
 stage kernels-subgroup-4     600 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=128
 stage kernels-subgroup-8     600 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=256
 stage kernels-subgroup-16    600 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=512
