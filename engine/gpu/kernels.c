@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { EMBED_LOCAL = 64, SAMPLE_LOCAL = 256, MATRIX_LOCAL = 128, DIRECT_ATTENTION_LOCAL = 512 };
+enum { EMBED_LOCAL = 64, SAMPLE_LOCAL = 256, MATRIX_LOCAL = 128, BATCH_LOCAL = 64, DIRECT_ATTENTION_LOCAL = 512 };
+enum { BATCH_TILE = 128 }; /* input features staged at a time by the batch kernels: small, for many workgroups a core */
 
 static uint32_t round_up(uint32_t value, uint32_t to) {
   return (value + to - 1) / to * to;
@@ -35,14 +36,22 @@ static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, 
          (!(team & (team - 1)) && team <= caps->subgroup_min && caps->max_workgroup >= DIRECT_ATTENTION_LOCAL);
 }
 
+/* Subgroup variants, where this device gets them right. Those of the batch kernels replace loads by shuffles, which only pays on a
+ * CPU, and need subgroups of 8. */
+static bool takes_subgroup(const wisp_kernel_context *context, wisp_op_kind kind, bool batch) {
+  const wvk_caps *caps = context->caps;
+  if (!caps->subgroup_shuffle || context->refused & 1u << kind) return false;
+  return !batch || kind == WISP_OP_ATTENTION || (caps->kind == WVK_KIND_SOFTWARE && caps->subgroup_min >= 8);
+}
+
 typedef struct geometry {
   uint32_t local, slices;
 } geometry;
 
-static geometry matrix_geometry(const wisp_kernel_context *context, wisp_op_kind kind, uint32_t rows, uint32_t cols,
-                                bool batch) {
+/* Of decode's matrix kernels. */
+static geometry matrix_geometry(const wisp_kernel_context *context, wisp_op_kind kind, uint32_t rows, uint32_t cols) {
   const uint32_t blocks = wisp_layout_row_blocks(cols);
-  if (takes_direct(context, kind, batch)) {
+  if (takes_direct(context, kind, false)) {
     if (rows > 8192) return (geometry){128, 4};
     /* As few rounds as 256 invocations allow; whole groups of 4 slices, so that shuffles can add them. */
     const uint32_t rounds = (blocks + 31) / 32, slices = round_up((blocks + rounds - 1) / rounds, 4);
@@ -61,14 +70,14 @@ static uint32_t row_groups(geometry g, uint32_t rows) {
 /* Workgroups of the head in decode, each leaves one candidate. */
 static uint32_t head_groups(const wisp_kernel_context *context, uint32_t part) {
   const uint32_t rows = context->weights->head[part].rows;
-  return row_groups(matrix_geometry(context, WISP_OP_HEAD, rows, context->model->width, false), rows);
+  return row_groups(matrix_geometry(context, WISP_OP_HEAD, rows, context->model->width), rows);
 }
 
 void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
   const wisp_model *m = context->model;
   wisp_activations *a = &context->activations;
   const uint32_t q = m->heads * m->head_size;
-  *a = (wisp_activations){.columns = columns, .logit_columns = 8, .logit_stride = round_up(m->vocabulary, 4)};
+  *a = (wisp_activations){.columns = columns, .logit_columns = 16, .logit_stride = round_up(m->vocabulary, 4)};
   for (uint32_t i = 0; i < context->weights->head_parts; i++) a->candidate_stride += head_groups(context, i);
   uint32_t at = 0;
   const struct {
@@ -97,7 +106,7 @@ static const wisp_shader *find_shader(const char *name) {
 /* base, or its _batch, _subgroup or _direct variant. */
 static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp_op_kind kind, const char *base, bool batch) {
   char name[48];
-  const bool subgroup = context->caps->subgroup_shuffle && !(context->refused & 1u << kind);
+  const bool subgroup = takes_subgroup(context, kind, batch);
   const bool direct = takes_direct(context, kind, batch);
   snprintf(name, sizeof name, "%s%s%s", base, batch && kind != WISP_OP_ATTENTION ? "_batch" : "",
            direct     ? "_direct"
@@ -127,17 +136,36 @@ static void set_heads(uint32_t *constants, const wisp_kernel_context *context) {
   constants[WISP_C_KV_F32] = context->kv_f32;
 }
 
-/* Geometry of the matrix kernels; returns the workgroups for rows. */
-static uint32_t set_rows(uint32_t *constants, const wisp_kernel_context *context, wisp_op_kind kind, uint32_t rows,
-                         uint32_t cols, bool batch) {
-  const uint32_t room = WISP_TILE_FLOATS / (batch ? WISP_BATCH_COLUMNS : 1), tiles = (cols + room - 1) / room;
-  const geometry g = matrix_geometry(context, kind, rows, cols, batch);
-  constants[WISP_C_LOCAL] = g.local;
-  constants[WISP_C_SLICES] = g.slices;
-  constants[WISP_C_ROWS] = rows;
-  constants[WISP_C_COLS] = cols;
-  constants[WISP_C_TILE] = takes_direct(context, kind, batch) ? 0 : round_up((cols + tiles - 1) / tiles, 32);
-  return row_groups(g, rows);
+/* Geometry of decode's matrix kernels. */
+static void set_rows(wisp_kernel_call *call, const wisp_kernel_context *context, wisp_op_kind kind) {
+  uint32_t *c = call->kernel.constants;
+  const uint32_t rows = c[WISP_C_ROWS], cols = c[WISP_C_COLS], tiles = (cols + WISP_TILE_FLOATS - 1) / WISP_TILE_FLOATS;
+  const geometry g = matrix_geometry(context, kind, rows, cols);
+  c[WISP_C_LOCAL] = g.local;
+  c[WISP_C_SLICES] = g.slices;
+  c[WISP_C_TILE] = takes_direct(context, kind, false) ? 0 : round_up((cols + tiles - 1) / tiles, 32);
+  call->groups_x = row_groups(g, rows);
+}
+
+/* Geometry of the batch's matrix kernels. */
+static void set_batch_rows(wisp_kernel_call *call, const wisp_kernel_context *context, wisp_op_kind kind) {
+  uint32_t *c = call->kernel.constants;
+  const bool subgroup = takes_subgroup(context, kind, true);
+  const uint32_t matrices = kind == WISP_OP_GATE_UP ? 2 : 1;
+  const uint32_t rows_each = (subgroup ? WISP_BATCH_SUBGROUP_ROWS : WISP_BATCH_ROWS) / matrices;
+  c[WISP_C_LOCAL] = subgroup ? context->caps->subgroup_max : BATCH_LOCAL;
+  c[WISP_C_TILE] = BATCH_TILE;
+  call->groups_x = (c[WISP_C_ROWS] + c[WISP_C_LOCAL] * rows_each - 1) / (c[WISP_C_LOCAL] * rows_each);
+  call->columns_each = WISP_BATCH_COLUMNS;
+}
+
+/* Shader, shape and grid of an op with matrices: rows of all of them together (gate_up: of one), cols input features. */
+static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *context, wisp_op_kind kind, const char *base,
+                       uint32_t rows, uint32_t cols, bool batch) {
+  call->kernel.shader = choose_shader(context, kind, base, batch);
+  call->kernel.constants[WISP_C_ROWS] = rows;
+  call->kernel.constants[WISP_C_COLS] = cols;
+  (batch ? set_batch_rows : set_rows)(call, context, kind);
 }
 
 static void set_norm(uint32_t *constants, const wisp_kernel_context *context, uint32_t norm) {
@@ -155,7 +183,7 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
   const wisp_model *m = context->model;
   const wisp_activations *a = &context->activations;
   const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
-  wisp_kernel_call call = {.columns_each = batch ? WISP_BATCH_COLUMNS : 1};
+  wisp_kernel_call call = {.columns_each = 1};
   uint32_t *c = call.kernel.constants;
   if (op->executed_block >= 0) call.window = &context->weights->blocks[op->weight_block];
   switch (op->kind) {
@@ -170,11 +198,9 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     c[WISP_C_Y_STRIDE] = m->width;
     set_matrix(c, 0, &call.window->matrices[0]);
     call.groups_x = (m->width / 4 + EMBED_LOCAL - 1) / EMBED_LOCAL;
-    call.columns_each = 1;
     break;
   case WISP_OP_QKV:
-    call.kernel.shader = choose_shader(context, op->kind, "qkv", batch);
-    call.groups_x = set_rows(c, context, op->kind, q_rows + 2 * kv_rows, m->width, batch);
+    set_matmul(&call, context, op->kind, "qkv", q_rows + 2 * kv_rows, m->width, batch);
     set_data(c, a->x, m->width, a->q, q_rows);
     set_norm(c, context, call.window->norms[0]);
     for (uint32_t i = 0; i < 3; i++) set_matrix(c, i, &call.window->matrices[i]);
@@ -192,31 +218,26 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     set_heads(c, context);
     c[WISP_C_SCALE] = float_bits(1.0f / sqrtf((float)m->head_size));
     call.groups_x = m->heads;
-    call.columns_each = 1;
     break;
   case WISP_OP_ATTN_OUT:
-    call.kernel.shader = choose_shader(context, op->kind, "residual", batch);
-    call.groups_x = set_rows(c, context, op->kind, m->width, q_rows, batch);
+    set_matmul(&call, context, op->kind, "residual", m->width, q_rows, batch);
     set_data(c, a->attention, q_rows, a->x, m->width);
     set_matrix(c, 0, &call.window->matrices[3]);
     break;
   case WISP_OP_GATE_UP:
-    call.kernel.shader = choose_shader(context, op->kind, "gate_up", batch);
-    call.groups_x = set_rows(c, context, op->kind, m->ffn_width, m->width, batch);
+    set_matmul(&call, context, op->kind, "gate_up", m->ffn_width, m->width, batch);
     set_data(c, a->x, m->width, a->hidden, m->ffn_width);
     set_norm(c, context, call.window->norms[1]);
     for (uint32_t i = 0; i < 2; i++) set_matrix(c, i, &call.window->matrices[4 + i]);
     break;
   case WISP_OP_DOWN:
-    call.kernel.shader = choose_shader(context, op->kind, "residual", batch);
-    call.groups_x = set_rows(c, context, op->kind, m->width, m->ffn_width, batch);
+    set_matmul(&call, context, op->kind, "residual", m->width, m->ffn_width, batch);
     set_data(c, a->hidden, m->ffn_width, a->x, m->width);
     set_matrix(c, 0, &call.window->matrices[6]);
     break;
   case WISP_OP_HEAD:
     call.window = &context->weights->head[part];
-    call.kernel.shader = choose_shader(context, op->kind, "head", batch);
-    call.groups_x = set_rows(c, context, op->kind, call.window->rows, m->width, batch);
+    set_matmul(&call, context, op->kind, "head", call.window->rows, m->width, batch);
     set_data(c, a->x, m->width, a->logits, a->logit_stride);
     set_norm(c, context, call.window->norms[0]);
     set_matrix(c, 0, &call.window->matrices[0]);
@@ -231,7 +252,6 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     c[WISP_C_CANDIDATES] = a->candidates;
     c[WISP_C_CANDIDATE_STRIDE] = a->candidate_stride;
     call.groups_x = 1;
-    call.columns_each = 1;
     break;
   }
   return call;

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "gpu/executor.h"
+
 static uint64_t align_up(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
 }
@@ -68,7 +70,7 @@ typedef struct upload {
 
 static wisp_status put(upload *u, uint64_t offset, const void *data, uint64_t size) {
   void *pointer;
-  if (wvk_uploader_map(u->uploader, u->buffer, offset, size, &pointer) != WVK_OK) return WISP_ERROR_DEVICE;
+  WISP_GPU_TRY(wvk_uploader_map(u->uploader, u->buffer, offset, size, &pointer));
   memcpy(pointer, data, size);
   return WISP_OK;
 }
@@ -85,8 +87,7 @@ static wisp_status upload_matrix(upload *u, const wisp_window *window, const wis
     const uint32_t count = rows - row < step ? rows - row : step;
     const uint64_t tiled = wisp_layout_tiled_rows(count);
     void *pointer;
-    if (wvk_uploader_map(u->uploader, u->buffer, quants + row * quant_row, tiled * quant_row, &pointer) != WVK_OK)
-      return WISP_ERROR_DEVICE;
+    WISP_GPU_TRY(wvk_uploader_map(u->uploader, u->buffer, quants + row * quant_row, tiled * quant_row, &pointer));
     wisp_layout_repack(placed->layout, matrix, begin + row, begin + row + count, pointer, u->scratch);
     if (scale_row) WISP_TRY(put(u, scales + row * scale_row, u->scratch, tiled * scale_row));
   }
@@ -165,15 +166,15 @@ static wisp_status fill_windows(upload *u, wisp_weights *w, const wisp_model *m,
     done += window->bytes;
     if (progress) progress(progress_user, "upload", (float)((double)done / (double)w->bytes));
   }
-  return wvk_uploader_finish(u->uploader) == WVK_OK ? WISP_OK : WISP_ERROR_DEVICE;
+  return wisp_gpu_status(wvk_uploader_finish(u->uploader));
 }
 
 static wisp_status fill(wisp_weights *w, const wisp_model *m, void (*progress)(void *, const char *, float),
                         void *progress_user) {
   upload u = {.scratch = wisp_host_alloc(w->host, 1, SCRATCH_BYTES)};
   if (!u.scratch) return wisp_fail_memory(w->host, "upload scratch", SCRATCH_BYTES);
-  wisp_status status = WISP_ERROR_DEVICE;
-  if (wvk_uploader_create(&u.uploader, w->device) == WVK_OK) status = fill_windows(&u, w, m, progress, progress_user);
+  wisp_status status = wisp_gpu_status(wvk_uploader_create(&u.uploader, w->device));
+  if (status == WISP_OK) status = fill_windows(&u, w, m, progress, progress_user);
   wvk_uploader_destroy(&u.uploader);
   wisp_host_free(w->host, u.scratch);
   return status;
@@ -204,8 +205,7 @@ static wisp_status open_weights(wisp_weights *w, const wvk_caps *caps, const wis
   WISP_TRY(assign(w, caps, windows, count, sizes));
   if (!w->device) return WISP_OK;
   for (uint32_t i = 0; i < w->buffer_count; i++)
-    if (wvk_buffer_create(&w->buffers[i], w->device, "weights", sizes[i], WVK_MEMORY_DEVICE) != WVK_OK)
-      return WISP_ERROR_MEMORY;
+    WISP_GPU_TRY(wvk_buffer_create(&w->buffers[i], w->device, "weights", sizes[i], WVK_MEMORY_DEVICE));
   return fill(w, m, progress, progress_user);
 }
 

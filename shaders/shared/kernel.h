@@ -74,9 +74,13 @@
 /* Push constants: fixed when recorded, the same for every token. */
 #define WISP_PUSH_BYTES 16         /* uint first_column (head, sample), 3 unused */
 
-/* Shared memory of the matrix kernels, in floats for all columns together: 14 KiB of tier T0's 16. */
+/* Shared memory for the inputs of decode's matrix kernels, in floats: 14 KiB of tier T0's 16. */
 #define WISP_TILE_FLOATS 3584
 #define WISP_MAX_LOCAL 256
-#define WISP_BATCH_COLUMNS 4       /* tokens that a workgroup of a batch kernel takes at a time */
+
+/* The batch kernels: tokens that a workgroup takes, rows of all matrices together that an invocation takes. */
+#define WISP_BATCH_COLUMNS 8
+#define WISP_BATCH_ROWS 4
+#define WISP_BATCH_SUBGROUP_ROWS 8
 
 #endif
