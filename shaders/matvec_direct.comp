@@ -51,8 +51,9 @@ layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 d
 
 const uint GROUP_ROWS = LOCAL / SLICES;
 const uint ROW_BLOCKS = (COLS + 31u) / 32u;
+const uint ROUNDS = (ROW_BLOCKS + SLICES - 1u) / SLICES;
 
-shared vec3 scratch[WISP_MAX_LOCAL];  // (sum of matrix 0, sum of matrix 1, sum of squares)
+shared vec3 scratch[LOCAL];  // (sum of matrix 0, sum of matrix 1, sum of squares)
 
 // Sum over the invocations of each row, for every invocation of it.
 vec3 reduce_rows(vec3 value) {
@@ -120,7 +121,9 @@ void main() {
   vec3 sums = vec3(0.0);
   if (row < ROWS) {
     const uint x4 = (X + column * X_STRIDE) / 4u;
-    for (uint b = slice; b < ROW_BLOCKS; b += SLICES) {
+    [[unroll]] for (uint round = 0u; round < ROUNDS; round++) {
+      const uint b = slice + round * SLICES;
+      if (ROW_BLOCKS % SLICES != 0u && b >= ROW_BLOCKS) continue;
       vec4 x[8];
       float total = 0.0;
       [[unroll]] for (uint i = 0u; i < 8u; i++) {

@@ -53,8 +53,9 @@ static geometry matrix_geometry(const wisp_kernel_context *context, wisp_op_kind
   const uint32_t blocks = wisp_layout_row_blocks(cols);
   if (takes_direct(context, kind, false)) {
     if (rows > 8192) return (geometry){128, 4};
-    /* As few rounds as 256 invocations allow; whole groups of 4 slices, so that shuffles can add them. */
-    const uint32_t rounds = (blocks + 31) / 32, slices = round_up((blocks + rounds - 1) / rounds, 4);
+    /* As few rounds as 512 invocations allow; whole groups of 4 slices, so that shuffles can add them. */
+    const uint32_t most = context->caps->max_workgroup >= 512 ? 64 : 32;
+    const uint32_t rounds = (blocks + most - 1) / most, slices = round_up((blocks + rounds - 1) / rounds, 4);
     return (geometry){8 * slices, slices};
   }
   uint32_t slices = rows > 8192 ? 4 : MATRIX_LOCAL / 8;

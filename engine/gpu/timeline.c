@@ -120,7 +120,7 @@ static wisp_status create_buffers(gpu_timeline *t) {
       {"KV cache", kv_bytes, caps->max_allocation < UINT32_MAX ? caps->max_allocation : UINT32_MAX, &t->kv, WVK_MEMORY_DEVICE},
       {"activations", data_bytes, caps->max_storage_range, &t->data, WVK_MEMORY_DEVICE},
       {"step", WISP_STEP_WORDS * 4, caps->max_storage_range, &t->step, WVK_MEMORY_SHARED},
-      {"tokens", (t->base.context + 1ull) * 4, caps->max_storage_range, &t->tokens, WVK_MEMORY_READBACK},
+      {"tokens", (t->base.context + 1ull) * 4, caps->max_storage_range, &t->tokens, WVK_MEMORY_SHARED},
       {"logits", (uint64_t)m->vocabulary * 4, caps->max_allocation, &t->readback, WVK_MEMORY_READBACK},
   };
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
