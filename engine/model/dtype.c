@@ -33,17 +33,17 @@ static void quantize_bf16(const float *weights, void *blocks, size_t count) {
 
 /* clang-format off */
 static const wisp_dtype_info infos[] = {
-    {WISP_F32,  "f32",    1,   4, dequantize_f32,       quantize_f32},
-    {WISP_F16,  "f16",    1,   2, dequantize_f16,       quantize_f16},
-    {WISP_BF16, "bf16",   1,   2, dequantize_bf16,      quantize_bf16},
-    {WISP_Q4_0, "q4_0",  32,  18, wisp_dequantize_q4_0, wisp_quantize_q4_0},
-    {WISP_Q4_1, "q4_1",  32,  20, wisp_dequantize_q4_1, wisp_quantize_q4_1},
-    {WISP_Q5_0, "q5_0",  32,  22, wisp_dequantize_q5_0, wisp_quantize_q5_0},
-    {WISP_Q5_1, "q5_1",  32,  24, wisp_dequantize_q5_1, wisp_quantize_q5_1},
-    {WISP_Q8_0, "q8_0",  32,  34, wisp_dequantize_q8_0, wisp_quantize_q8_0},
-    {WISP_Q4_K, "q4_k", 256, 144, wisp_dequantize_q4_k, NULL},
-    {WISP_Q5_K, "q5_k", 256, 176, wisp_dequantize_q5_k, NULL},
-    {WISP_Q6_K, "q6_k", 256, 210, wisp_dequantize_q6_k, NULL},
+    {WISP_F32,  "f32",    1,   4, dequantize_f32,       quantize_f32, NULL},
+    {WISP_F16,  "f16",    1,   2, dequantize_f16,       quantize_f16, NULL},
+    {WISP_BF16, "bf16",   1,   2, dequantize_bf16,      quantize_bf16, NULL},
+    {WISP_Q4_0, "q4_0",  32,  18, wisp_dequantize_q4_0, wisp_quantize_q4_0, wisp_fit_q4_0},
+    {WISP_Q4_1, "q4_1",  32,  20, wisp_dequantize_q4_1, wisp_quantize_q4_1, wisp_fit_q4_1},
+    {WISP_Q5_0, "q5_0",  32,  22, wisp_dequantize_q5_0, wisp_quantize_q5_0, wisp_fit_q5_0},
+    {WISP_Q5_1, "q5_1",  32,  24, wisp_dequantize_q5_1, wisp_quantize_q5_1, wisp_fit_q5_1},
+    {WISP_Q8_0, "q8_0",  32,  34, wisp_dequantize_q8_0, wisp_quantize_q8_0, NULL},
+    {WISP_Q4_K, "q4_k", 256, 144, wisp_dequantize_q4_k, NULL, wisp_fit_q4_k},
+    {WISP_Q5_K, "q5_k", 256, 176, wisp_dequantize_q5_k, NULL, wisp_fit_q5_k},
+    {WISP_Q6_K, "q6_k", 256, 210, wisp_dequantize_q6_k, NULL, wisp_fit_q6_k},
 };
 /* clang-format on */
 

@@ -27,7 +27,10 @@ typedef struct wisp_dtype_info {
   uint32_t block_weights; /* weights in a block: 1, 32 or 256; a row is a whole number of blocks */
   uint32_t block_bytes;
   void (*dequantize)(const void *blocks, float *weights, size_t count); /* count: weights, a multiple of block_weights */
-  void (*quantize)(const float *weights, void *blocks, size_t count);   /* plain rounding; NULL where not offered yet */
+  void (*quantize)(const float *weights, void *blocks, size_t count);   /* plain rounding; NULL where the format defines none */
+  /* Searches the scales with the smallest error, weighted by importance (count >= 0 each, NULL = all alike); NULL where plain
+   * rounding leaves nothing to find. */
+  void (*fit)(const float *weights, const float *importance, void *blocks, size_t count);
 } wisp_dtype_info;
 
 const wisp_dtype_info *wisp_dtype_find(uint32_t gguf_type);  /* NULL if unknown */

@@ -5,9 +5,11 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/little_endian.h"
 #include "model/dtype.h"
+#include "model/quant_search.h"
 
 enum { BLOCK = 32, HALF = 16 };
 
@@ -53,6 +55,15 @@ static inline uint32_t truncate(float value, uint32_t limit) {
   return value >= (float)limit ? limit : value > 0 ? (uint32_t)value : 0;
 }
 
+static inline void pack(format f, float scale, float minimum, const uint8_t q[BLOCK], uint8_t *block) {
+  uint32_t fifth = 0;
+  for (int j = 0; j < BLOCK; j++) fifth |= (uint32_t)(q[j] >> 4) << j;
+  wisp_store_u16(block, wisp_f32_to_f16(scale));
+  if (f.minimum) wisp_store_u16(block + 2, wisp_f32_to_f16(minimum));
+  if (f.bits == 5) wisp_store_u32(block + high_at(f), fifth);
+  for (int j = 0; j < HALF; j++) block[quants_at(f) + j] = (uint8_t)((q[j] & 15) | q[j + HALF] << 4);
+}
+
 static inline void quantize(format f, const float *weights, uint8_t *block, size_t count) {
   const uint32_t limit = (1u << f.bits) - 1;
   const float middle = (float)(1u << (f.bits - 1));
@@ -67,16 +78,41 @@ static inline void quantize(format f, const float *weights, uint8_t *block, size
     float scale = f.minimum ? (high - low) / (float)limit : extreme / -middle;
     float inverse = scale != 0 ? 1 / scale : 0;
     uint8_t q[BLOCK];
-    uint32_t fifth = 0;
     for (int j = 0; j < BLOCK; j++) {
       float scaled = f.minimum ? (weights[j] - low) * inverse + 0.5f : weights[j] * inverse + (middle + 0.5f);
       q[j] = (uint8_t)truncate(scaled, limit);
-      fifth |= (uint32_t)(q[j] >> 4) << j;
     }
-    wisp_store_u16(block, wisp_f32_to_f16(scale));
-    if (f.minimum) wisp_store_u16(block + 2, wisp_f32_to_f16(low));
-    if (f.bits == 5) wisp_store_u32(block + high_at(f), fifth);
-    for (int j = 0; j < HALF; j++) block[quants_at(f) + j] = (uint8_t)((q[j] & 15) | q[j + HALF] << 4);
+    pack(f, scale, low, q, block);
+  }
+}
+
+/* As quantize, with scale and minimum that lose less, where the search finds such. importance: [count] or NULL. */
+static inline void fit(format f, const float *weights, const float *importance, uint8_t *block, size_t count) {
+  const int limit = (1 << f.bits) - 1, offset = f.minimum ? 0 : 1 << (f.bits - 1);
+  for (const float *end = weights + count; weights < end; weights += BLOCK, block += block_bytes(f)) {
+    wisp_affine found = {0, 0};
+    if (f.minimum) {
+      found = wisp_search_affine(weights, importance, BLOCK, limit, 0);
+    } else {
+      found.scale = wisp_search_scale(weights, importance, BLOCK, -offset, limit - offset);
+    }
+    /* The weights are rounded for the halves that will be stored. */
+    const float scale = wisp_f16_to_f32(wisp_f32_to_f16(found.scale)), inverse = scale != 0 ? 1 / scale : 0;
+    const float minimum = wisp_f16_to_f32(wisp_f32_to_f16(found.minimum));
+    uint8_t q[BLOCK], candidate[24];
+    for (int j = 0; j < BLOCK; j++) {
+      q[j] = (uint8_t)((int)wisp_search_round((weights[j] - minimum) * inverse, (float)-offset, (float)(limit - offset)) +
+                       offset);
+    }
+    pack(f, found.scale, found.minimum, q, candidate);
+    quantize(f, weights, block, BLOCK);
+    float plain[BLOCK], searched[BLOCK];
+    dequantize(f, block, plain, BLOCK);
+    dequantize(f, candidate, searched, BLOCK);
+    if (wisp_search_error(weights, importance, searched, BLOCK) < wisp_search_error(weights, importance, plain, BLOCK)) {
+      memcpy(block, candidate, block_bytes(f));
+    }
+    if (importance) importance += BLOCK;
   }
 }
 
@@ -108,6 +144,19 @@ void wisp_quantize_q5_1(const float *weights, void *blocks, size_t count) {
   quantize(q5_1, weights, blocks, count);
 }
 
+void wisp_fit_q4_0(const float *weights, const float *importance, void *blocks, size_t count) {
+  fit(q4_0, weights, importance, blocks, count);
+}
+void wisp_fit_q4_1(const float *weights, const float *importance, void *blocks, size_t count) {
+  fit(q4_1, weights, importance, blocks, count);
+}
+void wisp_fit_q5_0(const float *weights, const float *importance, void *blocks, size_t count) {
+  fit(q5_0, weights, importance, blocks, count);
+}
+void wisp_fit_q5_1(const float *weights, const float *importance, void *blocks, size_t count) {
+  fit(q5_1, weights, importance, blocks, count);
+}
+
 void wisp_dequantize_q8_0(const void *blocks, float *weights, size_t count) {
   const uint8_t *block = blocks;
   for (const float *end = weights + count; weights < end; weights += BLOCK, block += 2 + BLOCK) {
@@ -127,5 +176,18 @@ void wisp_quantize_q8_0(const float *weights, void *blocks, size_t count) {
       float q = roundf(weights[j] * inverse);
       block[2 + j] = (uint8_t)(q >= 127 ? 127 : q <= -127 ? -127 : q == q ? (int)q : 0);
     }
+  }
+}
+
+/* One scale for the whole row, repeated in each block: per-channel symmetric weights in a type that every reader knows. */
+void wisp_quantize_q8_0_row(const float *weights, void *blocks, size_t count) {
+  float largest = 0;
+  for (size_t i = 0; i < count; i++) largest = fmaxf(largest, fabsf(weights[i]));
+  const uint16_t stored = wisp_f32_to_f16(largest / 127);
+  const float scale = wisp_f16_to_f32(stored), inverse = scale != 0 ? 1 / scale : 0;
+  uint8_t *block = blocks;
+  for (size_t i = 0; i < count; i += BLOCK, block += 2 + BLOCK) {
+    wisp_store_u16(block, stored);
+    for (int j = 0; j < BLOCK; j++) block[2 + j] = (uint8_t)(int)wisp_search_round(weights[i + j] * inverse, -127, 127);
   }
 }
