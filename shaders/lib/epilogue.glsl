@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ops with matrices: which matrix a row belongs to, and what becomes of its finished sum. One of QKV, GATE_UP, RESIDUAL, HEAD is
+// defined.
+
+layout(constant_id = WISP_C_ROWS) const uint ROWS = 1;
+layout(constant_id = WISP_C_Y) const uint Y = 0;
+layout(constant_id = WISP_C_Y_STRIDE) const uint Y_STRIDE = 32;
+layout(constant_id = WISP_C_LAYOUT0) const uint LAYOUT0 = 0;
+layout(constant_id = WISP_C_QUANTS0) const uint QUANTS0 = 0;
+layout(constant_id = WISP_C_SCALES0) const uint SCALES0 = 0;
+
+layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
+
+#if defined(QKV) || defined(GATE_UP) || defined(HEAD)
+#define NORMED
+#endif
+
+#ifdef QKV
+layout(constant_id = WISP_C_LAYOUT1) const uint LAYOUT1 = 0;
+layout(constant_id = WISP_C_QUANTS1) const uint QUANTS1 = 0;
+layout(constant_id = WISP_C_SCALES1) const uint SCALES1 = 0;
+layout(constant_id = WISP_C_LAYOUT2) const uint LAYOUT2 = 0;
+layout(constant_id = WISP_C_QUANTS2) const uint QUANTS2 = 0;
+layout(constant_id = WISP_C_SCALES2) const uint SCALES2 = 0;
+layout(constant_id = WISP_C_HEADS) const uint HEADS = 1;
+layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
+layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
+layout(constant_id = WISP_C_ROPE) const uint ROPE = 0;
+layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
+
+layout(set = 0, binding = WISP_BIND_KV_WORD) writeonly buffer KvWord { uint kv[]; };
+
+const uint Q_ROWS = HEADS * HEAD_SIZE, KV_ROWS = KV_HEADS * HEAD_SIZE;
+
+// The matrix of a row of all three; row becomes the row inside it.
+Matrix matrix_of_row(inout uint row) {
+  const bool is_q = row < Q_ROWS, is_k = row < Q_ROWS + KV_ROWS;
+  row -= is_q ? 0u : is_k ? Q_ROWS : Q_ROWS + KV_ROWS;
+  return Matrix(is_q ? LAYOUT0 : is_k ? LAYOUT1 : LAYOUT2, is_q ? QUANTS0 : is_k ? QUANTS1 : QUANTS2,
+                is_q ? SCALES0 : is_k ? SCALES1 : SCALES2);
+}
+
+// Rows `row` and `row + 1`, row even, of token `column` of the batch: RoPE on q and k, k and v into the KV slot. A pair never crosses
+// from q to k to v: head sizes are even.
+void finish_pair(uint row, uint column, vec2 pair) {
+  const uint position = steps[WISP_STEP_POSITION] + column;
+  if (row < Q_ROWS + KV_ROWS) {
+    const uint angle = ROPE + 2u * (position * (HEAD_SIZE / 2u) + (row % HEAD_SIZE) / 2u);
+    const float cosine = data[angle], sine = data[angle + 1u];
+    pair = vec2(pair.x * cosine - pair.y * sine, pair.x * sine + pair.y * cosine);
+  }
+  if (row < Q_ROWS) {
+    const uint y = Y + column * Y_STRIDE + row;
+    data[y] = pair.x;
+    data[y + 1u] = pair.y;
+    return;
+  }
+  const uint element = position * 2u * KV_ROWS + (row - Q_ROWS);
+  if (KV_F32 == 1u) {
+    kv[element] = floatBitsToUint(pair.x);
+    kv[element + 1u] = floatBitsToUint(pair.y);
+  } else {
+    kv[element / 2u] = pack_half(pair);
+  }
+}
+#else
+Matrix matrix_of_row(inout uint row) { return Matrix(LAYOUT0, QUANTS0, SCALES0); }
+#endif
+
+#ifdef GATE_UP
+layout(constant_id = WISP_C_LAYOUT1) const uint LAYOUT1 = 0;
+layout(constant_id = WISP_C_QUANTS1) const uint QUANTS1 = 0;
+layout(constant_id = WISP_C_SCALES1) const uint SCALES1 = 0;
+
+void finish(uint row, uint column, float gate, float up) {
+  data[Y + column * Y_STRIDE + row] = gate / (1.0 + exp(-gate)) * up;
+}
+#endif
+
+#ifdef RESIDUAL
+void finish(uint row, uint column, float sum) { data[Y + column * Y_STRIDE + row] += sum; }
+#endif
+
+#ifdef HEAD
+layout(constant_id = WISP_C_ROW_BEGIN) const uint ROW_BEGIN = 0;
+
+void finish(uint row, uint column, float sum) {
+  data[Y + (column - push.first_column) * Y_STRIDE + ROW_BEGIN + row] = sum;
+}
+#endif
