@@ -6,7 +6,8 @@ here through ctypes, because the package's own server interface gives neither ra
 Greedy ids are compared with that server's as a second way to the same numbers.
 
 llama.cpp rounds activations to 8 bits before it multiplies them with quantised weights. So the prompts are run a second time
-on a copy of the model whose weights are dequantised to float32, with a float32 KV cache: there it computes without rounding.
+on a copy of the model whose weights are dequantised to float32, with a float32 KV cache and without flash attention, which
+rounds to float16: there it computes in float32 throughout.
 """
 
 import ctypes
@@ -72,19 +73,20 @@ def load_library():
 
 
 class Engine:
-    """llama.cpp with its defaults (F16 KV cache, automatic flash attention) or a float32 KV cache, on one sequence."""
+    """llama.cpp on one sequence: with its defaults (float16 KV cache, flash attention), or in float32 throughout."""
 
-    def __init__(self, path, float32_kv=False):
+    def __init__(self, path, float32=False):
         self.lib = load_library()
         self.model = self.lib.llama_model_load_from_file(str(path).encode(), self.lib.llama_model_default_params())
         self.vocab = self.lib.llama_model_get_vocab(self.model)
         self.n_vocab = self.lib.llama_vocab_n_tokens(self.vocab)
         params = self.lib.llama_context_default_params()
-        # n_ctx, n_batch, n_ubatch, n_seq_max; type_k, type_v = F16
-        if list(params.word[:4]) != [512, 2048, 512, 1] or list(params.word[26:28]) != [1, 1]:
+        # n_ctx, n_batch, n_ubatch, n_seq_max; flash_attn_type = auto; type_k, type_v = F16
+        if list(params.word[:4]) + [params.word[13]] + list(params.word[26:28]) != [512, 2048, 512, 1, 0xFFFFFFFF, 1, 1]:
             raise SystemExit("llama_context_params of this llama.cpp has another layout than the one known here")
         params.word[0] = N_CTX
-        if float32_kv:
+        if float32:
+            params.word[13] = 0
             params.word[26:28] = [0, 0]
         self.context = self.lib.llama_init_from_model(self.model, params)
         self.lib.llama_set_n_threads(self.context, N_THREADS, N_THREADS)
@@ -216,7 +218,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / "float32.gguf"
         write_float32(path, copy)
-        exact = Engine(copy, float32_kv=True)
+        exact = Engine(copy, float32=True)
         for prompt in prompts:
             results[prompt["id"]]["float32"] = greedy(exact, prompt["ids"], end_ids, 64, 256)
     same = sum(r["float32"]["ids"] == r["ids"] for r in results.values())
@@ -228,6 +230,7 @@ def main():
         "system": engine.lib.llama_print_system_info().decode().strip(),
         "threads": N_THREADS,
         "kv_cache": "f16",
+        "flash_attention": True,
         "model": vectors.MODEL_NAME,
         "model_sha256": vectors.MODEL_SHA256,
         "end_ids": end_ids,
