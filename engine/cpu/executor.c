@@ -171,6 +171,8 @@ static wisp_status cpu_append(wisp_timeline *base, const int32_t *ids, size_t co
   const size_t vocabulary = pass->plan->model->vocabulary;
   float *all = which == WISP_LOGITS_ALL ? logits : NULL; /* of the next chunk */
   pass->cancel = base->cancel;
+  pass->observe = base->observe;
+  pass->observe_user = base->observe_user;
   while (count > 0) {
     uint32_t chunk = count < WISP_CPU_CHUNK ? (uint32_t)count : WISP_CPU_CHUNK;
     pass->ids = ids;

@@ -11,6 +11,7 @@ struct job {
   const wisp_cpu_pass *pass;
   const wisp_op *op;
   range_fn *run;
+  float *input; /* of round_tokens */
   uint32_t units;
 };
 
@@ -19,10 +20,14 @@ static void run_part(void *argument, uint32_t part, uint32_t parts, uint32_t wor
   j->run(j, wisp_share(j->units, part, parts), wisp_share(j->units, part + 1, parts), worker);
 }
 
+static void spread_job(job j) {
+  wisp_threads *pool = j.pass->threads;
+  uint32_t threads = wisp_threads_count(pool), parts = threads == 1 ? 1 : threads * PARTS_PER_THREAD;
+  wisp_threads_run(pool, run_part, &j, j.units < parts ? j.units : parts);
+}
+
 static void spread(const wisp_cpu_pass *pass, const wisp_op *op, range_fn *run, uint32_t units) {
-  job j = {.pass = pass, .op = op, .run = run, .units = units};
-  uint32_t threads = wisp_threads_count(pass->threads), parts = threads == 1 ? 1 : threads * PARTS_PER_THREAD;
-  wisp_threads_run(pass->threads, run_part, &j, units < parts ? units : parts);
+  spread_job((job){.pass = pass, .op = op, .run = run, .units = units});
 }
 
 /* ---- Pieces ------------------------------------------------------------------------------------------------------- */
@@ -36,6 +41,20 @@ static void matmul(const wisp_cpu_pass *pass, const wisp_matrix *matrix, uint32_
                    uint32_t from, float *output, size_t stride, uint32_t worker) {
   pass->kernels->matmul(matrix, begin, end, input + (size_t)from * matrix->cols, pass->count - from,
                         pass->rows + worker * pass->row_floats, output, stride);
+}
+
+static void round_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const size_t cols = j->op->matrices[0]->cols;
+  for (uint32_t c = begin; c < end; c++) j->pass->kernels->round_int8(j->input + c * cols, (uint32_t)cols);
+}
+
+/* The columns of input from `from` on are what the op's matrices will be multiplied with. */
+static void take_input(const wisp_cpu_pass *pass, const wisp_op *op, float *input, uint32_t from) {
+  float *first = input + (size_t)from * op->matrices[0]->cols;
+  for (uint32_t i = 0; pass->observe && i < op->matrix_count; i++)
+    pass->observe(pass->observe_user, op->matrices[i], first, pass->count - from);
+  if (!pass->plan->model->int8_activations) return;
+  spread_job((job){.pass = pass, .op = op, .run = round_tokens, .input = first, .units = pass->count - from});
 }
 
 static void norm_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
@@ -103,6 +122,7 @@ static void place_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t wo
 
 static void qkv(const wisp_cpu_pass *pass, const wisp_op *op) {
   spread(pass, op, norm_tokens, pass->count);
+  take_input(pass, op, pass->normed, 0);
   spread(pass, op, qkv_rows, op->matrices[0]->rows + op->matrices[1]->rows + op->matrices[2]->rows);
   spread(pass, op, place_tokens, pass->count);
 }
@@ -128,6 +148,7 @@ static void attn_out_rows(const job *j, uint32_t begin, uint32_t end, uint32_t w
 }
 
 static void attn_out(const wisp_cpu_pass *pass, const wisp_op *op) {
+  take_input(pass, op, pass->attended, 0);
   spread(pass, op, attn_out_rows, op->matrices[0]->rows);
 }
 
@@ -143,6 +164,7 @@ static void gate_up_rows(const job *j, uint32_t begin, uint32_t end, uint32_t wo
 
 static void gate_up(const wisp_cpu_pass *pass, const wisp_op *op) {
   spread(pass, op, norm_tokens, pass->count);
+  take_input(pass, op, pass->normed, 0);
   spread(pass, op, gate_up_rows, op->matrices[0]->rows);
 }
 
@@ -151,6 +173,7 @@ static void down_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worke
 }
 
 static void down(const wisp_cpu_pass *pass, const wisp_op *op) {
+  take_input(pass, op, pass->gate, 0);
   spread(pass, op, down_rows, op->matrices[0]->rows);
 }
 
@@ -162,6 +185,7 @@ static void head_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worke
 static void head(const wisp_cpu_pass *pass, const wisp_op *op) {
   if (pass->wanted == pass->count) return;
   spread(pass, op, norm_tokens, pass->count);
+  take_input(pass, op, pass->normed, pass->wanted);
   spread(pass, op, head_rows, op->matrices[0]->rows);
 }
 

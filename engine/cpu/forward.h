@@ -16,6 +16,8 @@ typedef struct wisp_cpu_pass {
   const wisp_cpu_kernels *kernels;
   wisp_threads *threads;
   const atomic_int *cancel; /* NULL = never */
+  wisp_observe_fn *observe; /* NULL = nobody looks */
+  void *observe_user;
 
   uint8_t *cache; /* [kv_slots][context][K: kv_width | V: kv_width], f16 or f32 */
   wisp_kv_type kv_type;

@@ -39,6 +39,10 @@ typedef void wisp_attention_fn(const float *q, const wisp_kv_slot *slot, uint32_
 /* gate[n] = silu(gate) * up; silu(g) = g / (1 + exp(-g)). */
 typedef void wisp_silu_mul_fn(float *gate, const float *up, uint32_t n);
 
+/* Rounds x[n] to 8 bits under one scale and back, in place: x = q * s, s = max|x| / 127, q = x / s to the nearest, ties to
+ * even. */
+typedef void wisp_round_int8_fn(float *x, uint32_t n);
+
 typedef struct wisp_cpu_kernels {
   const char *name; /* "c" */
   wisp_embed_fn *embed;
@@ -48,6 +52,7 @@ typedef struct wisp_cpu_kernels {
   wisp_kv_write_fn *kv_write;
   wisp_attention_fn *attention;
   wisp_silu_mul_fn *silu_mul;
+  wisp_round_int8_fn *round_int8;
 } wisp_cpu_kernels;
 
 static inline size_t wisp_kv_type_bytes(wisp_kv_type type) {

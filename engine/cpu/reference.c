@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/reference.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/little_endian.h"
+#include "model/quant_search.h"
 
 enum { LANES = 16 };
 
@@ -172,6 +174,13 @@ void wisp_reference_silu_mul(float *gate, const float *up, uint32_t n) {
   for (uint32_t i = 0; i < n; i++) gate[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
 
+void wisp_reference_round_int8(float *x, uint32_t n) {
+  float largest = 0;
+  for (uint32_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(x[i]));
+  const float scale = largest / 127, inverse = scale >= FLT_MIN ? 1 / scale : 0;
+  for (uint32_t i = 0; i < n; i++) x[i] = wisp_search_round(x[i] * inverse, -127, 127) * scale;
+}
+
 const wisp_cpu_kernels wisp_reference_kernels = {
     .name = "c",
     .embed = wisp_reference_embed,
@@ -181,4 +190,5 @@ const wisp_cpu_kernels wisp_reference_kernels = {
     .kv_write = wisp_reference_kv_write,
     .attention = wisp_reference_attention,
     .silu_mul = wisp_reference_silu_mul,
+    .round_int8 = wisp_reference_round_int8,
 };

@@ -152,6 +152,13 @@ static wisp_status read_identity(wisp_model *m, const wisp_gguf *gguf) {
   text = (wisp_text){slash ? slash + 1 : gguf->name, strlen(slash ? slash + 1 : gguf->name)};
   WISP_TRY(wisp_gguf_string(gguf, "general.name", false, &text));
   snprintf(m->name, sizeof m->name, "%.*s", (int)(text.size > 127 ? 127 : text.size), text.bytes);
+  text = (wisp_text){0};
+  WISP_TRY(wisp_gguf_string(gguf, "wisp.activation_type", false, &text));
+  m->int8_activations = text.size == 14 && !memcmp(text.bytes, "int8_per_token", 14);
+  if (text.size && !m->int8_activations)
+    return wisp_fail(gguf->host, WISP_ERROR_UNSUPPORTED,
+                     "%s: wisp.activation_type is \"%.*s\"; only \"int8_per_token\" is known", gguf->name,
+                     WISP_TEXT_ARGS(text));
   uint32_t experts = 0;
   WISP_TRY(wisp_gguf_u32(gguf, "llama.expert_count", false, &experts));
   if (experts)
@@ -257,6 +264,7 @@ static void count_type(void *user, const wisp_matrix *matrix) {
 }
 
 const char *wisp_model_type_name(const wisp_model *model) {
+  if (model->int8_activations) return "w8a8";
   census c = {0};
   each_matrix(model, count_type, &c);
   size_t best = 0;

@@ -39,6 +39,7 @@ typedef struct wisp_model {
   uint32_t block_repeat;         /* each is run so many times in a row */
   float norm_epsilon;
   float rope_theta;
+  bool int8_activations;         /* w8a8: what a matrix is multiplied with is rounded to 8 bits first, a scale for each token */
   const float *rope_factors;     /* [head_size / 2] divisors of the frequencies, or NULL */
   wisp_block *blocks;            /* [weight_blocks] */
   wisp_matrix embedding;         /* [vocabulary][width] */
@@ -59,6 +60,7 @@ void wisp_model_close(wisp_model *model); /* accepts a zeroed struct */
 
 uint64_t wisp_model_parameters(const wisp_model *model);
 uint64_t wisp_model_weight_bytes(const wisp_model *model);
-const char *wisp_model_type_name(const wisp_model *model); /* the most frequent dtype among the matrices, by weights */
+/* "w8a8" with int8 activations, otherwise the most frequent dtype among the matrices, by weights. */
+const char *wisp_model_type_name(const wisp_model *model);
 
 #endif

@@ -64,8 +64,8 @@ static float next_uniform(uint64_t *state) {
 
 /* Fills the matrix with weights of the given standard deviation. A run of FRESH blocks is quantised from random numbers; the
  * rest repeats the run with new quants (block types) or in another order (scalar types): a billion weights take about a second.
- */
-static void fill_matrix(const wisp_matrix *matrix, float deviation, uint64_t *state) {
+ * one_scale: all blocks of a q8_0 matrix have the scale of the first, as the rows of w8a8 have one each. */
+static void fill_matrix(const wisp_matrix *matrix, bool one_scale, float deviation, uint64_t *state) {
   enum { FRESH = 4096 };
   uint8_t *bytes = (uint8_t *)matrix->data;
   const uint32_t size = matrix->type->block_bytes, weights = matrix->type->block_weights;
@@ -77,6 +77,7 @@ static void fill_matrix(const wisp_matrix *matrix, float deviation, uint64_t *st
     if (i < FRESH) {
       for (uint32_t j = 0; j < weights; j++) values[j] = next_uniform(state) * 1.7320508f * deviation;
       matrix->type->quantize(values, block, weights);
+      if (one_scale) memcpy(block, bytes, 2);
       continue;
     }
     memcpy(block, bytes + (quants ? i % FRESH : next_random(state) >> 52) * size, size);
@@ -120,11 +121,12 @@ wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, cons
                      "no synthetic model \"%s\"; there are mobilellm-125m, -125m-ls, -125m-60l, -350m, "
                      "-350m-ls, -600m, -1b, -1.5b, smollm2-135m, mobilellm-r1-140m",
                      shape_name);
-  const wisp_dtype_info *type = wisp_dtype_by_name(type_name ? type_name : "q4_0");
+  const bool w8a8 = type_name && !strcmp(type_name, "w8a8");
+  const wisp_dtype_info *type = wisp_dtype_by_name(w8a8 ? "q8_0" : type_name ? type_name : "q4_0");
   if (!type || !type->quantize)
     return wisp_fail(host, WISP_ERROR_ARGUMENT,
                      "no synthetic weights of type \"%s\"; there are f32, f16, bf16, q4_0, q4_1, q5_0, "
-                     "q5_1, q8_0",
+                     "q5_1, q8_0, w8a8",
                      type_name);
   if (s->width % type->block_weights || s->ffn_width % type->block_weights)
     return wisp_fail(host, WISP_ERROR_ARGUMENT, "synthetic %s: rows of %u cannot be %s", s->name, s->width, type->name);
@@ -142,6 +144,7 @@ wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, cons
                         .block_repeat = s->repeat,
                         .norm_epsilon = 1e-5f,
                         .rope_theta = s->rope_theta,
+                        .int8_activations = w8a8,
                         .head_shared = true};
   if (s->repeat > 1) snprintf(model->architecture, sizeof model->architecture, "mobilellm");
   snprintf(model->name, sizeof model->name, "%s", s->name);
@@ -160,18 +163,18 @@ wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, cons
   uint64_t state = seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du;
   const float in = 1.0f / sqrtf((float)s->width), ffn = 1.0f / sqrtf((float)s->ffn_width);
   const float residual = 1.0f / sqrtf(2.0f * (float)(s->blocks * s->repeat));
-  fill_matrix(&model->embedding, 1.0f, &state);
+  fill_matrix(&model->embedding, w8a8, 1.0f, &state);
   for (uint32_t i = 0; i < s->blocks; i++) {
     wisp_block *b = &model->blocks[i];
     b->attn_norm = norms + (size_t)(2 * i) * s->width;
     b->ffn_norm = norms + (size_t)(2 * i + 1) * s->width;
-    fill_matrix(&b->q, in, &state);
-    fill_matrix(&b->k, in, &state);
-    fill_matrix(&b->v, in, &state);
-    fill_matrix(&b->attn_out, in * residual, &state);
-    fill_matrix(&b->gate, in, &state);
-    fill_matrix(&b->up, in, &state);
-    fill_matrix(&b->down, ffn * residual, &state);
+    fill_matrix(&b->q, w8a8, in, &state);
+    fill_matrix(&b->k, w8a8, in, &state);
+    fill_matrix(&b->v, w8a8, in, &state);
+    fill_matrix(&b->attn_out, w8a8, in * residual, &state);
+    fill_matrix(&b->gate, w8a8, in, &state);
+    fill_matrix(&b->up, w8a8, in, &state);
+    fill_matrix(&b->down, w8a8, ffn * residual, &state);
   }
   model->final_norm = norms + (size_t)(2 * s->blocks) * s->width;
   for (size_t i = 0; i < norm_count; i++) norms[i] = 0.75f + (float)(next_random(&state) >> 40) / (float)(1 << 25);

@@ -34,6 +34,9 @@ typedef struct wisp_plan {
   uint32_t op_count;
 } wisp_plan;
 
+/* Sees what a matrix is about to be multiplied with: x[count][cols], count >= 1. From the thread that evaluates. */
+typedef void wisp_observe_fn(void *user, const wisp_matrix *matrix, const float *x, uint32_t count);
+
 /* model must outlive the plan. The phases differ in what executors make of an op, not in the ops. */
 wisp_status wisp_plan_create(wisp_plan *plan, const wisp_host *host, const wisp_model *model);
 void wisp_plan_close(wisp_plan *plan);

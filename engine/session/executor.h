@@ -14,6 +14,8 @@ typedef struct wisp_timeline {                                                  
   uint32_t context;      /* tokens there is room for */
   uint32_t length;       /* tokens evaluated: their K and V are in the cache */
   const atomic_int *cancel;      /* set to 1 by another thread: stop soon with CANCELLED; checked between steps */
+  wisp_observe_fn *observe;      /* NULL = nobody looks; the CPU only */
+  void *observe_user;
 } wisp_timeline;
 
 typedef struct wisp_executor_params {
