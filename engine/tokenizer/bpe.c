@@ -108,13 +108,23 @@ static bool merge_pair(const void *context, const wisp_symbol *left, const wisp_
   return true;
 }
 
-/* The whole word as one token, or -1. */
+/* The whole word as one token, or -1. No token stands for a word that is not UTF-8: those are mended by symbols_of_word. */
 static wisp_status find_word(wisp_encoder *encoder, const char *word, size_t size, int32_t *id) {
   WISP_TRY(wisp_encoder_text(encoder, 2 * size));
   size_t length = 0;
   for (size_t i = 0; i < size; i++) length += byte_text(encoder->tokenizer, (uint8_t)word[i], encoder->text + length);
   *id = find_text(encoder->tokenizer, encoder->text, length);
   return WISP_OK;
+}
+
+static bool is_utf8(const uint8_t *text, size_t size) {
+  int32_t point;
+  for (size_t i = 0; i < size;) {
+    const utf8proc_ssize_t length = utf8proc_iterate(text + i, (utf8proc_ssize_t)(size - i < 4 ? size - i : 4), &point);
+    if (length <= 0) return false;
+    i += (size_t)length;
+  }
+  return true;
 }
 
 static void add_symbols(wisp_encoder *encoder, size_t *count, const uint8_t *bytes, size_t size) {
@@ -124,15 +134,14 @@ static void add_symbols(wisp_encoder *encoder, size_t *count, const uint8_t *byt
   }
 }
 
-/* A byte that is not UTF-8 keeps its own token, so that decoding gives it back; where the vocabulary has none for it, it
- * becomes U+FFFD, which other engines make of every such byte. */
+/* Each byte that is not UTF-8 becomes U+FFFD, as in other engines. */
 static size_t symbols_of_word(wisp_encoder *encoder, const uint8_t *word, size_t size) {
   size_t count = 0;
   for (size_t i = 0; i < size;) {
     int32_t point;
     size_t left = size - i;
     utf8proc_ssize_t length = utf8proc_iterate(word + i, (utf8proc_ssize_t)(left < 4 ? left : 4), &point);
-    bool lost = length <= 0 && encoder->tokenizer->byte_ids[word[i]] < 0;
+    bool lost = length <= 0;
     size_t step = length > 0 ? (size_t)length : 1;
     add_symbols(encoder, &count, lost ? replacement : word + i, lost ? sizeof replacement : step);
     i += step;
@@ -141,7 +150,7 @@ static size_t symbols_of_word(wisp_encoder *encoder, const uint8_t *word, size_t
 }
 
 static wisp_status encode_word(wisp_encoder *encoder, const char *word, size_t size) {
-  if (encoder->tokenizer->pretokenizer->ignore_merges) {
+  if (encoder->tokenizer->pretokenizer->ignore_merges && is_utf8((const uint8_t *)word, size)) {
     int32_t id;
     WISP_TRY(find_word(encoder, word, size, &id));
     if (id >= 0) {

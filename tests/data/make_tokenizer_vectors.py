@@ -8,8 +8,8 @@
 MODEL: SmolLM2-135M-Instruct as GGUF (default: ~/.cache/wisp/SmolLM2-135M-Instruct.Q4_1.gguf).
 
 - ids of the default model: llama.cpp (its C interface, in xllamacpp's library), confirmed by Hugging Face tokenizers built from the
-  same vocabulary and merges. Where the text is not UTF-8, from the plain loop below, since both replace such bytes first;
-  llama.cpp's ids are kept beside them.
+  same vocabulary and merges. Where the text is not UTF-8, the latter's of the text with U+FFFD for each such byte, confirmed by
+  llama.cpp except where it decodes overlong or surrogate sequences.
 - words of each pre-tokenizer: Hugging Face tokenizers with the regular expressions published with the models.
 - ids of a SentencePiece vocabulary: a model trained here on a licence text, by sentencepiece itself.
 """
@@ -232,6 +232,24 @@ def versions(*packages):
     return {package: importlib.metadata.version(package) for package in packages}
 
 
+def mend(text):
+    """Each byte that is not UTF-8 as U+FFFD; False beside it where llama.cpp decodes an overlong or surrogate sequence instead."""
+    out, strict, i = "", True, 0
+    while i < len(text):
+        for size in (1, 2, 3, 4):
+            try:
+                out += text[i:i + size].decode()
+                i += size
+                break
+            except UnicodeDecodeError:
+                pass
+        else:
+            strict = strict and text[i] not in (0xC0, 0xC1, 0xE0, 0xED, 0xF0)
+            out += "\ufffd"
+            i += 1
+    return out, strict
+
+
 def smollm2(path):
     fields = gguf.GGUFReader(path).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
@@ -258,8 +276,10 @@ def smollm2(path):
             assert second == other, (text, other, second)
             assert flags or plain.encode(text) == other, (text, other, plain.encode(text))
         else:
-            case["ids"] = plain.encode(text)
-            case["llama_cpp"] = other
+            mended, strict = mend(text)
+            case["ids"] = (special if flags else huggingface).encode(mended, add_special_tokens=False).ids
+            case["utf8"] = False
+            assert not strict or case["ids"] == other, (text, other, case["ids"])
         if valid(text) and not flags:
             case["words"] = {}
             for name, words in PRETOKENIZERS.items():

@@ -61,11 +61,13 @@ static size_t expressible(const wisp_tokenizer *tokenizer, const char *text, siz
   for (size_t i = 0; i < size;) {
     int32_t point;
     utf8proc_ssize_t length = utf8proc_iterate((const uint8_t *)text + i, (utf8proc_ssize_t)(size - i), &point);
-    if (length <= 0 && tokenizer->byte_ids[(uint8_t)text[i]] < 0) {
+    if (length <= 0) {
       memcpy(rest + kept, "\xEF\xBF\xBD", 3);
       kept += 3;
+      i++;
+      continue;
     }
-    for (utf8proc_ssize_t k = 0; k < (length > 0 ? length : 1); k++, i++) {
+    for (utf8proc_ssize_t k = 0; k < length; k++, i++) {
       if (tokenizer->byte_ids[(uint8_t)text[i]] >= 0) rest[kept++] = text[i];
     }
   }
@@ -99,7 +101,7 @@ Test(tokenizer, smollm2_gives_the_ids_of_independent_tokenizers) {
     cr_assert_eq(wisp_tokenizer_encode(file.tokenizer, text, size, flags, ids, ROOM, &count), WISP_OK);
     cr_expect(same_ids(cJSON_GetObjectItem(test, "ids"), ids, count), "case %zu: \"%.*s\"", tested, (int)size, text);
     check_round_trip(file.tokenizer, text, size, flags);
-    replaced += cJSON_GetObjectItem(test, "llama_cpp") != NULL;
+    replaced += cJSON_IsFalse(cJSON_GetObjectItem(test, "utf8"));
     tested++;
   }
   cr_assert_geq(tested, (size_t)300);
