@@ -120,15 +120,10 @@ static wisp_status read_header(reader *r, wisp_gguf *gguf) {
   return take_count(r, "keys", MIN_ENTRY_BYTES, &gguf->entry_count);
 }
 
-/* Bytes of one element; 0 where there is no fixed size. */
-static const uint8_t type_bytes[] = {[WISP_GGUF_U8] = 1,  [WISP_GGUF_I8] = 1,  [WISP_GGUF_U16] = 2, [WISP_GGUF_I16] = 2,
-                                     [WISP_GGUF_U32] = 4, [WISP_GGUF_I32] = 4, [WISP_GGUF_F32] = 4, [WISP_GGUF_BOOL] = 1,
-                                     [WISP_GGUF_U64] = 8, [WISP_GGUF_I64] = 8, [WISP_GGUF_F64] = 8};
-
 static wisp_status take_type(reader *r, wisp_gguf_type *type) {
   uint32_t number;
   WISP_TRY(take_u32(r, &number));
-  if (number >= sizeof type_bytes) {
+  if (number >= sizeof wisp_gguf_type_bytes) {
     return wisp_fail(r->host, WISP_ERROR_FORMAT, "%s: key '%.*s' has unknown value type %" PRIu32 ", expected 0 to 12", r->file,
                      WISP_TEXT_ARGS(r->subject), number);
   }
@@ -157,7 +152,7 @@ static wisp_status read_entry(reader *r, wisp_gguf_entry *entry) {
   }
   uint64_t size;
   const uint8_t *payload;
-  if (!multiply(entry->count, type_bytes[entry->element], &size)) size = UINT64_MAX;
+  if (!multiply(entry->count, wisp_gguf_type_bytes[entry->element], &size)) size = UINT64_MAX;
   return take(r, size, &payload);
 }
 
