@@ -332,6 +332,60 @@ WISP_API wisp_status wisp_session_profile(wisp_session *session, uint32_t tokens
 /* Makes the running append or generate return CANCELLED soon, from any thread; one that is not running is not affected later. */
 WISP_API void wisp_session_cancel(wisp_session *session);
 
+/* ---- Conversion --------------------------------------------------------------------------------------------------- */
+
+/* Takes the next bytes of a file that is written from front to back; false stops (then the call returns IO). */
+typedef bool (*wisp_output_fn)(void *user, const void *data, size_t size);
+
+/* fraction in [0, 1] of the work is done; false stops (then the call returns CANCELLED). From the calling thread. */
+typedef bool (*wisp_continue_fn)(void *user, float fraction);
+
+typedef struct wisp_convert_params {
+  wisp_host host;
+  wisp_model_source source;      /* not its synthetic kind */
+  wisp_model_source importance;  /* optional: what wisp_calibrate wrote for this model */
+  const char *type;              /* one of wisp_convert_types */
+  const char *embedding_type;    /* of token_embd and output; NULL = as docs/quality.md says for the type */
+  bool plain;                    /* round as other programs do, instead of searching the scales that lose least */
+  uint32_t threads;              /* 0 = one for each physical core */
+  wisp_output_fn write;          /* takes the GGUF file */
+  void *write_user;
+  wisp_continue_fn progress;     /* optional */
+  void *progress_user;
+} wisp_convert_params;
+
+typedef struct wisp_convert_result {
+  uint64_t parameters;           /* weights of all tensors */
+  uint64_t source_bytes, bytes;  /* of all tensors, as stored */
+  uint32_t tensors;
+  uint32_t fallbacks;            /* matrices whose rows are no multiple of the type's block: stored as another (logged at INFO) */
+} wisp_convert_result;
+
+WISP_API wisp_convert_params wisp_convert_params_defaults(void);
+
+/* NULL-terminated list of what type and embedding_type take. */
+WISP_API const char *const *wisp_convert_types(void);
+
+/* Writes the model with its matrices in another type; vectors stay f32. Goes tensor by tensor: needs memory for some rows only.
+ * Errors: those of opening a source; ARGUMENT (type); FORMAT (weights that are not finite); IO, CANCELLED. */
+WISP_API wisp_status wisp_convert(const wisp_convert_params *params, wisp_convert_result *result);
+
+typedef struct wisp_calibrate_params {
+  const int32_t *ids;            /* [count]: text that is like what the model will see */
+  size_t count;
+  uint32_t window;               /* tokens evaluated together, >= 1; the last window may be shorter; default 512 */
+  wisp_output_fn write;          /* takes the importance file */
+  void *write_user;
+  wisp_continue_fn progress;     /* optional */
+  void *progress_user;
+} wisp_calibrate_params;
+
+WISP_API wisp_calibrate_params wisp_calibrate_params_defaults(void);
+
+/* Evaluates a text and writes, for each column of each matrix, the mean square of what it was multiplied with (a GGUF file:
+ * docs/formats.md). The engine must run on the CPU, from a file (UNSUPPORTED otherwise). */
+WISP_API wisp_status wisp_calibrate(wisp_engine *engine, const wisp_calibrate_params *params);
+
 #ifdef __cplusplus
 }
 #endif
