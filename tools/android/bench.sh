@@ -69,7 +69,7 @@ if [[ ! $dry ]]; then
   mkdir -p bench/results
 fi
 result=bench/results/$(date -u +%Y-%m-%d)-${phone:-unknown}.json
-run adb shell "$there/wisp-kernels" || fail "a kernel is wrong on this device: what is said above matters more than speed"
+run adb shell "$there/wisp-kernels" || fail "wisp-kernels failed on this device, see above: right comes before fast"
 run adb shell "$(printf '%q ' $there/wisp-bench "${source[@]}" "${options[@]}" --json $there/result.json)"
 run adb pull $there/result.json "$result"
 [[ $dry ]] || echo "result: $result"
