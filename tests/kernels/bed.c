@@ -18,7 +18,7 @@ static const size_t optional_features[] = {
     offsetof(wvk_caps, memory_model),     offsetof(wvk_caps, cooperative_matrix),
 };
 enum { FEATURES = sizeof optional_features / sizeof *optional_features };
-_Static_assert(BED_MODES == FEATURES + 2, "a mode for each feature, one with all, one with none");
+_Static_assert(BED_MODES == FEATURES + 4, "as the device is, two kinds, one for each feature, one without any");
 
 /* Moves the arrays apart, so that a write or read past the end of one meets poison. */
 static const size_t arrays[] = {
@@ -28,9 +28,17 @@ static const size_t arrays[] = {
 };
 _Static_assert(sizeof(wisp_activations) == 11 * sizeof(uint32_t), "a new array of activations: move it apart, too");
 
-static void spread(wisp_activations *a) {
-  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-    *(uint32_t *)(void *)((char *)a + arrays[i]) += GAP * (uint32_t)(i + 1);
+/* The same places in all modes, so that kernels differ where they must only. */
+static void spread(bed *b) {
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+    uint32_t furthest = 0;
+    for (uint32_t mode = 0; mode < BED_MODES; mode++) {
+      const uint32_t at = *(uint32_t *)(void *)((char *)&b->modes[mode].activations + arrays[i]);
+      if (at > furthest) furthest = at;
+    }
+    for (uint32_t mode = 0; mode < BED_MODES; mode++)
+      *(uint32_t *)(void *)((char *)&b->modes[mode].activations + arrays[i]) = furthest + GAP * (uint32_t)(i + 1);
+  }
 }
 
 /* Limits under which the vocabulary takes three windows and every window a buffer of its own; the blocks must still fit. */
@@ -87,15 +95,20 @@ static wisp_status create_sets(bed *b) {
   return WISP_OK;
 }
 
+static wvk_caps believed(const wvk_caps *caps, uint32_t mode) {
+  wvk_caps result = *caps;
+  if (mode == 1) result.kind = WVK_KIND_DISCRETE;
+  if (mode == 2) result.kind = WVK_KIND_INTEGRATED;
+  for (uint32_t f = 0; f < FEATURES; f++)
+    if (mode == 3 + f || mode == BED_MODES - 1) *(bool *)((char *)&result + optional_features[f]) = false;
+  return result;
+}
+
 static wisp_status open_bed(bed *b, uint32_t blocks, bool mapped, uint64_t *random) {
   WISP_TRY(shape_model(&b->model, b->host, b->shape, blocks, random));
   WISP_TRY(wisp_kernels_check(b->host, &b->model));
   WISP_TRY(wisp_plan_create(&b->plan, b->host, &b->model));
-  for (uint32_t i = 0; i < BED_MODES; i++) {
-    b->caps[i] = *wvk_device_caps(b->device);
-    for (uint32_t f = 0; f < FEATURES; f++)
-      if (i == f + 1 || i == FEATURES + 1) *(bool *)((char *)&b->caps[i] + optional_features[f]) = false;
-  }
+  for (uint32_t i = 0; i < BED_MODES; i++) b->caps[i] = believed(wvk_device_caps(b->device), i);
   wvk_caps limits = b->caps[0];
   if (b->shape->split) WISP_TRY(lower_limits(b, &limits));
   WISP_TRY(wisp_weights_open(&b->weights, b->host, b->device, &limits, &b->model, NULL, NULL));
@@ -103,8 +116,8 @@ static wisp_status open_bed(bed *b, uint32_t blocks, bool mapped, uint64_t *rand
     b->modes[i] = (wisp_kernel_context){
         .model = &b->model, .weights = &b->weights, .caps = &b->caps[i], .kv_f32 = b->shape->kv_f32};
     wisp_activations_plan(&b->modes[i], WISP_GPU_COLUMNS);
-    spread(&b->modes[i].activations);
   }
+  spread(b);
   WISP_GPU_TRY(wvk_layout_create(&b->layout, b->device, WISP_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
   WISP_TRY(create_buffers(b, mapped));
   WISP_TRY(create_sets(b));
@@ -149,9 +162,20 @@ static int32_t find_kernel(const bed *b, const wisp_kernel *kernel) {
   return -1;
 }
 
-int32_t bed_kernel(const bed *b, uint32_t mode, const wisp_op *op, uint32_t part, bool batch) {
-  const wisp_kernel_call call = wisp_kernel_for(&b->modes[mode], op, part, batch);
+int32_t bed_kernel(const bed *b, const bed_run *run, uint32_t part) {
+  const wisp_kernel_call call = wisp_kernel_for(&b->modes[run->mode], run->op, part, run->batch);
   return find_kernel(b, &call.kernel);
+}
+
+bool bed_is_new(const bed *b, const bed_run *run, bool *refused) {
+  for (bed_run lower = *run; lower.mode-- > 0;)
+    if (bed_kernel(b, &lower, 0) == bed_kernel(b, run, 0)) return false;
+  for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[run->mode], run->op); part++) {
+    const int32_t kernel = bed_kernel(b, run, part);
+    if (kernel < 0) return false;
+    if (!b->pipelines[kernel]) *refused = true;
+  }
+  return true;
 }
 
 static void collect(bed *b, uint32_t mode, const wisp_op *op, bed_wanted *wanted, const void *user) {
@@ -182,10 +206,10 @@ wisp_status bed_build(bed *b, bed_wanted *wanted, const void *user) {
   return status == WVK_ERROR_DRIVER ? WISP_OK : wisp_gpu_status(status);
 }
 
-void bed_record(bed *b, uint32_t mode, const bed_run *run) {
+void bed_record(bed *b, const bed_run *run) {
   const uint32_t push[WISP_PUSH_BYTES / 4] = {run->first}, kv = (uint32_t)(run->op->kv_slot * b->slot_bytes);
-  for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[mode], run->op); part++) {
-    const wisp_kernel_call call = wisp_kernel_for(&b->modes[mode], run->op, part, run->batch);
+  for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[run->mode], run->op); part++) {
+    const wisp_kernel_call call = wisp_kernel_for(&b->modes[run->mode], run->op, part, run->batch);
     const uint32_t weights = call.window ? (uint32_t)call.window->offset : 0, offsets[] = {weights, weights, kv, kv};
     wvk_cmd_bind_pipeline(b->commands, b->pipelines[find_kernel(b, &call.kernel)]);
     wvk_cmd_bind_set(b->commands, b->sets[call.window ? call.window->buffer : 0], offsets);
@@ -194,13 +218,13 @@ void bed_record(bed *b, uint32_t mode, const bed_run *run) {
   }
 }
 
-wisp_status bed_go(bed *b, uint32_t mode, const bed_run *run) {
+wisp_status bed_go(bed *b, const bed_run *run) {
   for (int i = 0; i < BED_BUFFERS; i++) {
     memcpy(wvk_buffer_map(b->buffers[i]), b->before[i], b->words[i] * 4);
     wvk_buffer_flush(b->buffers[i], 0, b->words[i] * 4);
   }
   WISP_GPU_TRY(wvk_commands_begin(b->commands));
-  bed_record(b, mode, run);
+  bed_record(b, run);
   WISP_GPU_TRY(wvk_commands_end(b->commands));
   WISP_GPU_TRY(wvk_submit(b->device, &b->commands, 1));
   WISP_GPU_TRY(wvk_wait(b->commands, UINT64_MAX));

@@ -11,10 +11,11 @@ typedef enum bed_buffer { BED_DATA, BED_KV, BED_STEP, BED_TOKENS, BED_BUFFERS } 
 /* What memory holds that nothing may read or write: a NaN as a float and as two halves. */
 #define BED_POISON 0x7fff7fffu
 
-/* Believed capabilities: first all, then with one optional feature taken away, last with all taken away. */
-enum { BED_MODES = 10, BED_KERNELS = 128 };
+/* Believed capabilities: the device's, then of another kind, with one optional feature taken away, with all taken away. */
+enum { BED_MODES = 12, BED_KERNELS = 128 };
 
 typedef struct bed_run {
+  uint32_t mode; /* what is believed of the device */
   const wisp_op *op;
   bool batch;               /* as wisp_kernel_for takes it */
   uint32_t position, count; /* of the step buffer */
@@ -55,14 +56,18 @@ const wisp_op *bed_op(const bed *bed, wisp_op_kind kind);
 typedef bool bed_wanted(const void *user, const wisp_shader *shader, wisp_op_kind kind);
 wisp_status bed_build(bed *bed, bed_wanted *wanted, const void *user);
 
-/* Index of the kernel of part of op in a mode, or -1: not built. */
-int32_t bed_kernel(const bed *bed, uint32_t mode, const wisp_op *op, uint32_t part, bool batch);
+/* Index of the kernel that a run takes for a part of its op, or -1: not built. */
+int32_t bed_kernel(const bed *bed, const bed_run *run, uint32_t part);
+
+/* No lower mode chooses the same kernels, and they are those that bed_build was to build. *refused becomes true where the
+ * driver took one not. */
+bool bed_is_new(const bed *bed, const bed_run *run, bool *refused);
 
 /* The commands of a run, without a barrier behind them. */
-void bed_record(bed *bed, uint32_t mode, const bed_run *run);
+void bed_record(bed *bed, const bed_run *run);
 
 /* before to the device, the run, and its results behind bed_after. */
-wisp_status bed_go(bed *bed, uint32_t mode, const bed_run *run);
+wisp_status bed_go(bed *bed, const bed_run *run);
 const uint32_t *bed_after(const bed *bed, bed_buffer buffer);
 
 /* All bytes of the weights as the device has them, in a new block; size in bytes. NULL: failed. */

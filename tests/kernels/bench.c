@@ -38,13 +38,13 @@ static void write_step(bencher *b, uint32_t position, uint32_t count) {
 }
 
 /* times runs in a chain, each of the next block; milliseconds. */
-static wisp_status time_chain(bencher *b, uint32_t mode, const bed_run *run, uint32_t times, double *ms, bool *timestamps) {
+static wisp_status time_chain(bencher *b, const bed_run *run, uint32_t times, double *ms, bool *timestamps) {
   WISP_GPU_TRY(wvk_commands_begin(b->bed.commands));
   wvk_cmd_timestamp(b->bed.commands, 0);
   for (uint32_t i = 0; i < times; i++) {
     bed_run next = *run;
     if (run->op->executed_block >= 0) next.op -= 5 * (i % BLOCKS);
-    bed_record(&b->bed, mode, &next);
+    bed_record(&b->bed, &next);
     wvk_cmd_barrier(b->bed.commands);
   }
   wvk_cmd_timestamp(b->bed.commands, 1);
@@ -59,17 +59,17 @@ static wisp_status time_chain(bencher *b, uint32_t mode, const bed_run *run, uin
   return WISP_OK;
 }
 
-static wisp_status time_run(bencher *b, uint32_t mode, const bed_run *run) {
-  const wisp_shader *shader = b->bed.kernels[bed_kernel(&b->bed, mode, run->op, 0, run->batch)].shader;
+static wisp_status time_run(bencher *b, const bed_run *run) {
+  const wisp_shader *shader = b->bed.kernels[bed_kernel(&b->bed, run, 0)].shader;
   bench_row row = {.shader = shader, .op = run->op->kind, .columns = run->columns, .kv_length = run->position + run->count};
   snprintf(row.type, sizeof row.type, "%s", b->type);
   double ms = 0, best = 0;
-  WISP_TRY(time_chain(b, mode, run, 2, &ms, &row.timestamps)); /* warms up */
+  WISP_TRY(time_chain(b, run, 2, &ms, &row.timestamps)); /* warms up */
   uint32_t times = ms > 0 ? (uint32_t)(2 * ENOUGH_MS / ms) : MOST;
   times = times < 2 ? 2 : times > MOST ? MOST : times;
-  WISP_TRY(time_chain(b, mode, run, times, &best, &row.timestamps));
+  WISP_TRY(time_chain(b, run, times, &best, &row.timestamps));
   for (int i = 0; i < 2; i++) {
-    WISP_TRY(time_chain(b, mode, run, times, &ms, &row.timestamps));
+    WISP_TRY(time_chain(b, run, times, &ms, &row.timestamps));
     if (ms < best) best = ms;
   }
   row.microseconds = 1e3 * best / times;
@@ -79,16 +79,10 @@ static wisp_status time_run(bencher *b, uint32_t mode, const bed_run *run) {
 }
 
 /* Each kernel that the modes choose for the run. */
-static wisp_status bench_run(bencher *b, const bed_run *run) {
-  for (uint32_t mode = 0; mode < BED_MODES; mode++) {
-    bool again = false, built = true;
-    for (uint32_t part = 0; part < wisp_kernel_parts(&b->bed.modes[mode], run->op); part++) {
-      const int32_t kernel = bed_kernel(&b->bed, mode, run->op, part, run->batch);
-      built &= kernel >= 0 && b->bed.pipelines[kernel];
-    }
-    for (uint32_t i = 0; i < mode; i++)
-      again |= bed_kernel(&b->bed, i, run->op, 0, run->batch) == bed_kernel(&b->bed, mode, run->op, 0, run->batch);
-    if (built && !again) WISP_TRY(time_run(b, mode, run));
+static wisp_status bench_run(bencher *b, bed_run run) {
+  for (run.mode = 0; run.mode < BED_MODES; run.mode++) {
+    bool refused = false;
+    if (bed_is_new(&b->bed, &run, &refused) && !refused) WISP_TRY(time_run(b, &run));
   }
   return WISP_OK;
 }
@@ -108,7 +102,7 @@ static wisp_status bench_op(bencher *b, wisp_op_kind kind) {
     if (runs[i].attention_only && kind != WISP_OP_ATTENTION) continue;
     if (kind == WISP_OP_SAMPLE && run.columns > 1) continue;
     if (kind == WISP_OP_HEAD && run.columns > room) run.columns = room;
-    WISP_TRY(bench_run(b, &run));
+    WISP_TRY(bench_run(b, run));
   }
   return WISP_OK;
 }

@@ -45,6 +45,7 @@ static bool depends_on_position(wisp_op_kind kind) {
 typedef struct checker {
   const check_params *params;
   check_result *result;
+  tally *tally; /* where cases go */
   bed bed;
   truth truth;
   bool *probed; /* [wisp_shader_count]: variants whose comparison was put to the test */
@@ -69,38 +70,28 @@ static void probe(checker *c, const bed_run *run) {
   c->result->probed += 2;
 }
 
-static bool built(const checker *c, uint32_t mode, const bed_run *run, bool *refused) {
-  for (uint32_t part = 0; part < wisp_kernel_parts(&c->bed.modes[mode], run->op); part++) {
-    const int32_t kernel = bed_kernel(&c->bed, mode, run->op, part, run->batch);
-    if (kernel < 0) return false;
-    *refused |= !c->bed.pipelines[kernel];
-  }
-  return true;
-}
-
 /* The run with each distinct kernel that the modes choose. */
-static wisp_status check_run(checker *c, const bed_run *run) {
+static wisp_status check_run(checker *c, bed_run run) {
   bed *b = &c->bed;
-  bool expected = false;
-  for (uint32_t mode = 0; mode < BED_MODES; mode++) {
-    bool seen = false, refused = false;
-    const int32_t kernel = bed_kernel(b, mode, run->op, 0, run->batch);
-    for (uint32_t i = 0; i < mode; i++) seen |= bed_kernel(b, i, run->op, 0, run->batch) == kernel;
-    if (seen || !built(c, mode, run, &refused)) continue;
-    const wisp_shader *shader = b->kernels[kernel].shader;
+  const wisp_activations *expected = NULL; /* the layout that the regions are for */
+  for (run.mode = 0; run.mode < BED_MODES; run.mode++) {
+    bool refused = false;
+    if (!bed_is_new(b, &run, &refused)) continue;
+    const wisp_shader *shader = b->kernels[bed_kernel(b, &run, 0)].shader;
     verdict v = {.text = "the driver refuses the pipeline"};
     if (!refused) {
-      if (!expected) truth_expect(&c->truth, run);
-      expected = true;
-      WISP_TRY(bed_go(b, mode, run));
-      v = truth_judge(&c->truth, run);
+      const wisp_activations *a = &b->modes[run.mode].activations;
+      if (!expected || memcmp(expected, a, sizeof *a)) truth_expect(&c->truth, &run);
+      expected = a;
+      WISP_TRY(bed_go(b, &run));
+      v = truth_judge(&c->truth, &run);
     }
-    tally_add(&c->result->tally, shader, b, run, &v);
-    for (uint32_t i = 0; i < run->op->matrix_count; i++)
-      c->result->types_seen[run->op->kind] |= 1u << run->op->matrices[i]->type->dtype;
+    tally_add(c->tally, shader, b, &run, &v);
+    for (uint32_t i = 0; i < run.op->matrix_count; i++)
+      c->result->types_seen[run.op->kind] |= 1u << run.op->matrices[i]->type->dtype;
     if (!v.ok || c->probed[shader - wisp_shaders]) continue;
     c->probed[shader - wisp_shaders] = true;
-    probe(c, run);
+    probe(c, &run);
   }
   return WISP_OK;
 }
@@ -111,11 +102,11 @@ static wisp_status check_head(checker *c, bed_run run) {
   run.first = (run.count - 1) / room * room;
   run.columns = run.count - run.first;
   run.batch = run.columns > 1;
-  WISP_TRY(check_run(c, &run));
+  WISP_TRY(check_run(c, run));
   run.first = run.count - 1;
   run.columns = 1;
   run.batch = run.count == 1;
-  return check_run(c, &run);
+  return check_run(c, run);
 }
 
 static wisp_status check_case(checker *c, wisp_op_kind kind, uint32_t i) {
@@ -135,26 +126,29 @@ static wisp_status check_case(checker *c, wisp_op_kind kind, uint32_t i) {
   if (kind == WISP_OP_SAMPLE) {
     run.first = i % c->bed.modes[0].activations.logit_columns;
     run.columns = 1;
-    return check_run(c, &run);
+    return check_run(c, run);
   }
-  WISP_TRY(check_run(c, &run));
+  WISP_TRY(check_run(c, run));
   if (i > 0) return WISP_OK;
   run.batch = true; /* a batch of one */
-  return check_run(c, &run);
+  return check_run(c, run);
 }
 
-static wisp_status check_ops(checker *c) {
-  WISP_TRY(bed_build(&c->bed, check_wanted, c->params));
-  for (int kind = WISP_OP_EMBED; kind <= WISP_OP_SAMPLE; kind++)
-    for (uint32_t i = 0; i < CASES; i++) WISP_TRY(check_case(c, (wisp_op_kind)kind, i));
-  return WISP_OK;
-}
-
-static wisp_status check_shape(checker *c, bool broken) {
+static wisp_status check_ops(checker *c, bool broken) {
+  c->tally = broken ? &c->result->broken : &c->result->tally;
   WISP_TRY(truth_open(&c->truth, &c->bed, broken, &c->random));
+  wisp_status status = WISP_OK;
+  for (int kind = WISP_OP_EMBED; kind <= WISP_OP_SAMPLE; kind++)
+    for (uint32_t i = 0; i < CASES && status == WISP_OK; i++) status = check_case(c, (wisp_op_kind)kind, i);
+  truth_close(&c->truth);
+  return status;
+}
+
+static wisp_status check_shape(checker *c, bool self_check) {
+  WISP_TRY(bed_build(&c->bed, check_wanted, c->params));
   size_t size, size_after;
   uint8_t *before = bed_read_weights(&c->bed, &size);
-  wisp_status status = check_ops(c);
+  wisp_status status = check_ops(c, false);
   uint8_t *after = status == WISP_OK ? bed_read_weights(&c->bed, &size_after) : NULL;
   if (status == WISP_OK && (!before || !after)) status = WISP_ERROR_DEVICE;
   if (status == WISP_OK && memcmp(before, after, size)) {
@@ -163,21 +157,21 @@ static wisp_status check_shape(checker *c, bool broken) {
   }
   wisp_host_free(c->params->host, before);
   wisp_host_free(c->params->host, after);
-  truth_close(&c->truth);
+  if (status == WISP_OK && self_check) status = check_ops(c, true);
   return status;
 }
 
-wisp_status check_shapes(const check_params *params, bool broken, check_result *result) {
-  *result = (check_result){.tally.quiet = broken};
+wisp_status check_shapes(const check_params *params, check_result *result) {
+  *result = (check_result){.broken.quiet = true};
   checker c = {.params = params, .result = result, .random = params->seed};
   c.probed = wisp_host_alloc(params->host, wisp_shader_count, sizeof *c.probed);
   if (!c.probed) return wisp_fail_memory(params->host, "checker", wisp_shader_count);
   wisp_status status = WISP_OK;
-  for (uint32_t i = 0; i < (broken ? 1 : shape_count) && status == WISP_OK; i++) {
+  for (uint32_t i = 0; i < shape_count && status == WISP_OK; i++) {
     status = bed_open(&c.bed, params->host, params->device, &shapes[i], SHAPE_BLOCKS, true, &c.random);
-    if (status == WISP_OK) status = check_shape(&c, broken);
+    if (status == WISP_OK) status = check_shape(&c, i == 0);
+    if (params->verbose) printf("     shape %s: %u pipelines\n", shapes[i].name, c.bed.kernel_count);
     bed_close(&c.bed);
-    if (params->verbose && !broken) printf("     shape %s done\n", shapes[i].name);
   }
   wisp_host_free(params->host, c.probed);
   return status;

@@ -19,14 +19,14 @@ bed_wanted check_wanted; /* user: check_params */
 
 typedef struct check_result {
   tally tally;
+  tally broken;                            /* of the first shape with wrong expectations: every variant must fail */
   uint32_t types_seen[WISP_OP_SAMPLE + 1]; /* bit of each element type that an op met */
   uint32_t numb;                           /* corruptions of correct results that the comparison let through */
   uint32_t probed;                         /* how many there were */
   uint32_t weights_changed;                /* shapes after which the device's weights were not what they had been */
 } check_result;
 
-/* All shapes; broken: only the first one, with wrong expectations, where every variant must fail. Fails where the device does;
- * wrong numbers are in result. Close result->tally. */
-wisp_status check_shapes(const check_params *params, bool broken, check_result *result);
+/* All shapes. Fails where the device does; wrong numbers are in result. Close result's tallies. */
+wisp_status check_shapes(const check_params *params, check_result *result);
 
 #endif

@@ -77,7 +77,7 @@ static void judge_untouched(verdict *v, const truth *t, int buffer) {
 
 /* The candidates are logits with their ids, and the best of them is the row's best. */
 static void judge_candidates(verdict *v, const truth *t, const bed_run *run) {
-  const wisp_activations *a = &t->bed->modes[0].activations;
+  const wisp_activations *a = &t->bed->modes[run->mode].activations;
   const float *data = (const float *)(const void *)bed_after(t->bed, BED_DATA);
   for (uint32_t c = 0; c < run->columns; c++) {
     const float *logits = data + a->logits + (size_t)c * a->logit_stride;
@@ -102,6 +102,7 @@ verdict truth_judge(const truth *t, const bed_run *run) {
   verdict v = {.ok = true};
   for (uint32_t i = 0; i < t->region_count; i++) judge_region(&v, &t->regions[i], bed_after(t->bed, t->regions[i].buffer));
   for (int i = 0; i < BED_BUFFERS; i++) judge_untouched(&v, t, i);
-  if (run->op->kind == WISP_OP_HEAD) judge_candidates(&v, t, run);
+  /* Of a batch nobody reads the candidates. */
+  if (run->op->kind == WISP_OP_HEAD && !run->batch) judge_candidates(&v, t, run);
   return v;
 }

@@ -10,24 +10,18 @@
 /* Every type in every role, rows and columns that fit no workgroup, tiles that do not divide them. */
 /* clang-format off */
 const shape shapes[] = {
-  /* name       width heads kv size   ffn vocab  ctx cols  types                                          f32 split rounded */
-  {"f32",          36,  3, 1,   8,  100,  101,   80, 64, "f32",                                              true,  false, false},
-  {"f16",         100,  5, 1,  16,  300,  300, 1030, 64, "f16",                                              true,  false, false},
-  {"bf16",         64,  1, 1,  64, 1004, 1004, 1000,  5, "bf16",                                             false, false, false},
-  {"q4_0",         96,  3, 3,  32,  160,  100,  129, 64, "q4_0",                                             false, false, false},
-  {"q4_1",         32,  4, 2,   8,   32,   77,  200,  5, "q4_1 q5_0 q5_1 q8_0 q4_1 q8_0 q5_1 q4_1 q5_0",     true,  false, false},
-  {"q5_0",        576,  9, 3,  64, 1536, 1004, 1100,  5, "q5_0 q4_1 q8_0 q4_1 q5_1 q5_0 q5_0 q5_0 q5_1",     false, false, false},
-  {"q5_1",         64,  5, 1,  64,   96,  300,  100, 64, "q5_1 q8_0 f16 q5_0 q4_1 f32 q8_0 q5_1 q4_1",       true,  false, false},
-  {"q8_0",        960,  9, 3,  64, 1504,  300,   40,  4, "q8_0",                                             false, false, false},
-  {"q4_k",        256,  2, 1, 128,  256,  100,   90, 64, "q4_k q5_k q6_k q4_k q5_k q6_k q5_k q4_k",          false, false, false},
-  {"q5_k",        256,  4, 2,  64,  512,   60,   64,  5, "q5_k q6_k f32 q6_k q4_k q5_k q5_k q5_k q6_k",      true,  false, false},
-  {"q6_k",        512,  4, 4,  64,  300,   99,   64,  4, "q6_k bf16 q4_k q6_k q6_k q4_k bf16 q6_k q5_k",     false, false, false},
-  {"rounded",     256,  1, 1, 256,  256,   40,   40,  3, "q4_k q5_k q6_k q6_k q4_k q5_k q6_k q4_k q6_k",     true,  false, true},
-  {"wide",       4352,  1, 1,   8,   36,   45,   40,  5, "q4_0 q8_0 f16 f32 q4_1 q4_0 f16 q4_0 q8_0",        false, false, false},
-  {"wide ffn",     64,  2, 1,  80, 4352,   33,  150,  5, "q4_0 q4_0 q8_0 q4_0 q4_0 q4_0 q4_0 f32",           false, false, false},
-  {"1536",       1536,  3, 1,  64,  100,  300,   40,  4, "q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 f16 q4_0",           true,  false, false},
-  {"split",        64,  1, 1,  16,   64, 6148,   40,  5, "q8_0 q8_0 q8_0 f32 q8_0 q8_0 q8_0 q8_0",           false, true,  false},
-  {"split odd",    36,  3, 1,   8,   36, 1001,   40,  4, "f32 f32 f32 f32 f32 f32 f32 f16 f32",              false, true,  false},
+  /* name  width heads kv size   ffn vocab   ctx cols  types                                          f32 split rounded */
+  {"f32",     36,  3, 1,   8,  100,  101,   80, 64, "f32",                                            true,  false, false},
+  {"f16",    100,  5, 1,  16,  300, 3001, 1030, 64, "f16",                                            true,  true,  false},
+  {"bf16",    64,  1, 1,  64, 1004, 1004, 1000,  5, "bf16",                                           false, false, false},
+  {"q4_0",  4352,  4, 2,   8,   96,   45,  140,  5, "q4_0",                                           false, false, false},
+  {"q4_1",    32,  3, 3,  32,   32, 6148,  129,  5, "q4_1 q5_0 q5_1 q8_0 q4_1 q8_0 q5_1 q4_1 q5_0",   true,  false, false},
+  {"q5_0",   576,  9, 3,  64, 1536, 1004, 1100,  5, "q5_0 q4_1 q8_0 q4_1 q5_1 q5_0 q5_0 q5_0 q5_1",   false, false, false},
+  {"q5_1",    64,  5, 1,  64, 4352,  300,  100, 64, "q5_1 q8_0 f16 q5_0 q4_1 f32 q8_0 q5_1 q4_1",     true,  false, false},
+  {"q8_0",   960,  6, 2,  80, 1504,  300,   40,  4, "q8_0",                                           false, false, false},
+  {"q4_k",   256,  2, 1, 128,  256,  100,   90, 64, "q4_k q5_k q6_k q4_k q5_k q6_k q5_k q4_k",        false, false, false},
+  {"q5_k",  1536,  4, 2,  64,  512,   60,   64,  5, "q5_k q6_k f32 q6_k q4_k q5_k q5_k q5_k q6_k",    true,  false, true},
+  {"q6_k",   512,  1, 1, 256,  300,   99,   64,  4, "q6_k bf16 q4_k q6_k q6_k q4_k bf16 q6_k q5_k",   false, false, false},
 };
 /* clang-format on */
 const uint32_t shape_count = sizeof shapes / sizeof *shapes;

@@ -125,6 +125,10 @@ static void fill_slot(truth *t, uint64_t *random) {
   for (uint32_t p = 0; p < t->bed->shape->context; p++) {
     random_fill(random, t->scratch, 2 * width);
     wisp_reference_kv_write(t->scratch, width, type, t->slot + p * row);
+    for (uint32_t i = 0; i < 2 * width; i++) {
+      const float value = t->scratch[i];
+      t->cached[p * 2 * (size_t)width + i] = type == WISP_KV_F32 ? value : wisp_f16_to_f32(wisp_f32_to_f16(value));
+    }
     for (uint32_t i = 0; i < 2 * width; i++) t->scratch[i] += t->broken && p == 0;
     wisp_reference_kv_write(t->scratch, width, type, t->expected_slot + p * row);
   }
@@ -132,10 +136,9 @@ static void fill_slot(truth *t, uint64_t *random) {
 
 /* Ties, NaNs and infinities among the head's candidates; column 2 of four has nothing else. */
 static void fill_candidates(truth *t, uint64_t *random) {
-  const wisp_activations *a = &t->bed->modes[0].activations;
-  for (uint32_t c = 0; c < a->logit_columns; c++)
-    for (uint32_t i = 0; i < a->candidate_stride; i++) {
-      float *pair = t->candidates + 2 * ((size_t)c * a->candidate_stride + i);
+  for (uint32_t c = 0; c < t->bed->modes[0].activations.logit_columns; c++)
+    for (uint32_t i = 0; i < t->candidate_stride; i++) {
+      float *pair = t->candidates + 2 * ((size_t)c * t->candidate_stride + i);
       const uint32_t odd = c % 4 == 2 ? random_below(random, 2) : c % 4 == 1 ? random_below(random, 8) : 2;
       pair[0] = odd == 0 ? NAN : odd == 1 ? -INFINITY : floorf(2 * random_normal(random));
       pair[1] = 3.0f * (float)i;
@@ -148,7 +151,9 @@ static wisp_status open_truth(truth *t, uint64_t *random) {
   const wisp_activations *a = &b->modes[0].activations;
   const uint32_t q = m->heads * m->head_size, kv = m->kv_heads * m->head_size, context = b->shape->context;
   const size_t widest = m->width > m->ffn_width ? m->width : m->ffn_width;
-  const size_t candidates = 2 * (size_t)a->logit_columns * a->candidate_stride;
+  for (uint32_t i = 0; i < BED_MODES; i++)
+    if (b->modes[i].activations.candidate_stride > t->candidate_stride)
+      t->candidate_stride = b->modes[i].activations.candidate_stride;
   t->pool = b->shape->columns;
   t->arena_size = 2 * (t->pool * (q + 2 * kv + widest) + (size_t)a->logit_columns * m->vocabulary) + 64;
   t->x = take(t, (size_t)t->pool * m->width, sizeof(float));
@@ -159,9 +164,10 @@ static wisp_status open_truth(truth *t, uint64_t *random) {
   t->slot = take(t, 2 * (size_t)context * kv, sizeof(float));
   t->expected_slot = take(t, 2 * (size_t)context * kv, sizeof(float));
   t->ids = take(t, context + 1, sizeof *t->ids);
-  t->candidates = take(t, candidates, sizeof(float));
+  t->candidates = take(t, 2 * (size_t)a->logit_columns * t->candidate_stride, sizeof(float));
+  t->cached = take(t, 2 * (size_t)context * kv, sizeof(float));
   t->arena = take(t, t->arena_size, sizeof(float));
-  t->scratch = take(t, widest + q + 2 * kv + context + 8, sizeof(float));
+  t->scratch = take(t, widest + q + 2 * kv + 2 * context + t->candidate_stride, sizeof(float));
   for (uint32_t i = 0; i < t->owned_count; i++)
     if (!t->owned[i]) return wisp_fail_memory(b->host, "inputs", t->arena_size * sizeof(float));
 
@@ -230,7 +236,7 @@ static void put_slot(truth *t, uint32_t positions) {
 static void expect_embed(truth *t, const bed_run *run) {
   const wisp_matrix *matrix = &t->bed->model.embedding;
   const uint32_t width = matrix->cols;
-  region *r = add_region(t, "x", BED_DATA, REGION_FLOATS, t->bed->modes[0].activations.x, (uint64_t)run->count * width);
+  region *r = add_region(t, "x", BED_DATA, REGION_FLOATS, t->bed->modes[run->mode].activations.x, (uint64_t)run->count * width);
   r->bound = (float)(2 * EPSILON);
   if (t->bed->shape->rounded && shape_is_k_type(matrix->type)) r->bound += (float)HALF_SCALE;
   for (uint32_t c = 0; c < run->count; c++) {
@@ -251,7 +257,7 @@ static void turn(const truth *t, uint32_t position, float *values, float *magnit
 static void expect_qkv(truth *t, const bed_run *run) {
   bed *b = t->bed;
   const wisp_model *m = &b->model;
-  const wisp_activations *a = &b->modes[0].activations;
+  const wisp_activations *a = &b->modes[run->mode].activations;
   const uint32_t q = m->heads * m->head_size, kv = 2 * m->kv_heads * m->head_size, words = b->shape->kv_f32 ? kv : kv / 2;
   const uint64_t slot = run->op->kv_slot * b->slot_bytes / 4;
   put_columns(t, run, a->x, t->x, m->width);
@@ -274,42 +280,37 @@ static void expect_qkv(truth *t, const bed_run *run) {
   }
 }
 
-static float cached_value(const truth *t, size_t i) {
-  return t->bed->shape->kv_f32 ? ((const float *)(const void *)t->slot)[i]
-                               : wisp_f16_to_f32(((const uint16_t *)(const void *)t->slot)[i]);
-}
-
 /* An error e of a score moves its weight w by w * e, and with it the output by w * e * (v - output). */
 static void attention_magnitudes(const truth *t, const float *query, uint32_t kv_head, uint32_t length, const float *out,
                                  float *magnitudes) {
   const uint32_t size = t->bed->model.head_size, width = t->bed->model.kv_heads * size;
-  float *scores = t->scratch;
+  const float *keys = t->cached + kv_head * size, *values = keys + width;
+  float *scores = t->scratch, *errors = scores + length; /* errors: of the score, as a sum of absolute products */
   float maximum = -INFINITY, total = 0;
   for (uint32_t p = 0; p < length; p++) {
-    scores[p] = 0;
-    for (uint32_t i = 0; i < size; i++) scores[p] += query[i] * cached_value(t, (size_t)p * 2 * width + kv_head * size + i);
+    scores[p] = errors[p] = 0;
+    for (uint32_t i = 0; i < size; i++) {
+      const float product = query[i] * keys[(size_t)p * 2 * width + i];
+      scores[p] += product;
+      errors[p] += fabsf(product);
+    }
     scores[p] /= sqrtf((float)size);
+    errors[p] /= sqrtf((float)size);
     maximum = fmaxf(maximum, scores[p]);
   }
   for (uint32_t p = 0; p < length; p++) total += expf(scores[p] - maximum);
   memset(magnitudes, 0, size * sizeof *magnitudes);
   for (uint32_t p = 0; p < length; p++) {
-    const float weight = expf(scores[p] - maximum) / total;
-    if (weight < 1e-12f) continue;
-    float error = 0; /* of the score, as a sum of absolute products */
-    for (uint32_t i = 0; i < size; i++) error += fabsf(query[i] * cached_value(t, (size_t)p * 2 * width + kv_head * size + i));
-    error = 1 + error / sqrtf((float)size) + maximum - scores[p];
-    for (uint32_t i = 0; i < size; i++) {
-      const float value = cached_value(t, (size_t)p * 2 * width + width + kv_head * size + i);
-      magnitudes[i] += weight * (fabsf(value) + error * (fabsf(value) + fabsf(out[i])));
-    }
+    const float weight = expf(scores[p] - maximum) / total, error = 1 + errors[p] + maximum - scores[p];
+    const float *row = values + (size_t)p * 2 * width;
+    for (uint32_t i = 0; i < size; i++) magnitudes[i] += weight * (fabsf(row[i]) + error * (fabsf(row[i]) + fabsf(out[i])));
   }
 }
 
 static void expect_attention(truth *t, const bed_run *run) {
   bed *b = t->bed;
   const wisp_model *m = &b->model;
-  const wisp_activations *a = &b->modes[0].activations;
+  const wisp_activations *a = &b->modes[run->mode].activations;
   const uint32_t q = m->heads * m->head_size;
   const wisp_kv_slot slot = {t->expected_slot, b->shape->kv_f32 ? WISP_KV_F32 : WISP_KV_F16, m->kv_heads * m->head_size};
   put_columns(t, run, a->q, t->query, q);
@@ -330,7 +331,7 @@ static void expect_attention(truth *t, const bed_run *run) {
 /* x += M input */
 static void expect_residual(truth *t, const bed_run *run, const float *input, uint32_t at) {
   const wisp_model *m = &t->bed->model;
-  const uint32_t x = t->bed->modes[0].activations.x;
+  const uint32_t x = t->bed->modes[run->mode].activations.x;
   put_columns(t, run, at, input, run->op->matrices[0]->cols);
   put_columns(t, run, x, t->x, m->width);
   region *r = add_region(t, "x", BED_DATA, REGION_FLOATS, x, (uint64_t)run->count * m->width);
@@ -346,7 +347,7 @@ static void expect_residual(truth *t, const bed_run *run, const float *input, ui
 
 static void expect_gate_up(truth *t, const bed_run *run) {
   const wisp_model *m = &t->bed->model;
-  const wisp_activations *a = &t->bed->modes[0].activations;
+  const wisp_activations *a = &t->bed->modes[run->mode].activations;
   const uint32_t n = m->ffn_width;
   put_columns(t, run, a->x, t->x, m->width);
   region *r = add_region(t, "hidden", BED_DATA, REGION_FLOATS, a->hidden, (uint64_t)run->count * n);
@@ -360,7 +361,7 @@ static void expect_gate_up(truth *t, const bed_run *run) {
 
 static void expect_head(truth *t, const bed_run *run) {
   const wisp_model *m = &t->bed->model;
-  const wisp_activations *a = &t->bed->modes[0].activations;
+  const wisp_activations *a = &t->bed->modes[run->mode].activations;
   put_columns(t, run, a->x, t->x, m->width);
   for (uint32_t c = 0; c < run->columns; c++) {
     region *r = add_region(t, "logits", BED_DATA, REGION_FLOATS, a->logits + (uint64_t)c * a->logit_stride, m->vocabulary);
@@ -370,7 +371,7 @@ static void expect_head(truth *t, const bed_run *run) {
     memcpy(r->magnitude, t->magnitudes[WISP_OP_HEAD] + from, m->vocabulary * 4);
   }
   /* A workgroup takes several columns: it may write those of the step behind the last one asked for. */
-  const uint32_t each = wisp_kernel_for(&t->bed->modes[0], run->op, 0, run->batch).columns_each;
+  const uint32_t each = wisp_kernel_for(&t->bed->modes[run->mode], run->op, 0, run->batch).columns_each;
   uint32_t written = (run->columns + each - 1) / each * each;
   if (written > run->count - run->first) written = run->count - run->first;
   if (written > a->logit_columns) written = a->logit_columns;
@@ -380,10 +381,12 @@ static void expect_head(truth *t, const bed_run *run) {
 }
 
 static void expect_sample(truth *t, const bed_run *run) {
-  const wisp_activations *a = &t->bed->modes[0].activations;
+  const wisp_activations *a = &t->bed->modes[run->mode].activations;
   const uint32_t stride = a->candidate_stride;
-  memcpy(t->bed->before[BED_DATA] + a->candidates, t->candidates, 2 * (size_t)a->logit_columns * stride * 4);
-  for (uint32_t i = 0; i < stride; i++) t->scratch[i] = t->candidates[2 * (run->first * stride + i)];
+  for (uint32_t c = 0; c < a->logit_columns; c++)
+    memcpy(t->bed->before[BED_DATA] + a->candidates + 2 * (size_t)c * stride,
+           t->candidates + 2 * (size_t)c * t->candidate_stride, 2 * (size_t)stride * 4);
+  for (uint32_t i = 0; i < stride; i++) t->scratch[i] = t->candidates[2 * (run->first * t->candidate_stride + i)];
   const uint32_t best = (uint32_t)wisp_argmax(t->scratch, stride), next = run->position + run->count;
   add_region(t, "token", BED_TOKENS, REGION_WORDS, next, 1)->words[0] = 3 * best + t->broken;
   region *step = add_region(t, "step", BED_STEP, REGION_WORDS, 0, 2);
@@ -393,7 +396,7 @@ static void expect_sample(truth *t, const bed_run *run) {
 
 void truth_expect(truth *t, const bed_run *run) {
   bed *b = t->bed;
-  const wisp_activations *a = &b->modes[0].activations;
+  const wisp_activations *a = &b->modes[run->mode].activations;
   t->region_count = 0;
   t->arena_used = 0;
   for (int i = 0; i < BED_BUFFERS; i++)

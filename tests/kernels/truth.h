@@ -34,12 +34,14 @@ typedef struct truth {
   float *x, *query, *attended, *hidden; /* [pool][width | q | q | ffn] */
   float *results[WISP_OP_SAMPLE];       /* [pool][rows of op]: qkv before RoPE; the sums only for the residual ops; head */
   float *magnitudes[WISP_OP_SAMPLE];
-  float *rope;            /* [context][head_size / 2] of (cos, sin) */
-  uint8_t *slot;          /* KV rows [context], as cached */
-  uint8_t *expected_slot; /* the same, unless broken */
-  int32_t *ids;           /* [context + 1] */
-  float *candidates;      /* pairs [logit_columns][candidate_stride] */
-  float *arena;           /* of the regions' values */
+  float *rope;               /* [context][head_size / 2] of (cos, sin) */
+  float *cached;             /* KV rows [context] as floats */
+  uint8_t *slot;             /* KV rows [context], as cached */
+  uint8_t *expected_slot;    /* the same, unless broken */
+  int32_t *ids;              /* [context + 1] */
+  float *candidates;         /* pairs [logit_columns][candidate_stride] */
+  uint32_t candidate_stride; /* the largest of all modes */
+  float *arena;              /* of the regions' values */
   size_t arena_size, arena_used;
   float *scratch;
   region regions[REGIONS];
