@@ -18,7 +18,7 @@ static const size_t optional_features[] = {
     offsetof(wvk_caps, memory_model),     offsetof(wvk_caps, cooperative_matrix),
 };
 enum { FEATURES = sizeof optional_features / sizeof *optional_features };
-_Static_assert(BED_MODES == FEATURES + 4, "as the device is, two kinds, one for each feature, one without any");
+_Static_assert(BED_MODES == FEATURES + 5, "as the device is, three kinds, one for each feature, one without any");
 
 /* Moves the arrays apart, so that a write or read past the end of one meets poison. */
 static const size_t arrays[] = {
@@ -99,8 +99,9 @@ static wvk_caps believed(const wvk_caps *caps, uint32_t mode) {
   wvk_caps result = *caps;
   if (mode == 1) result.kind = WVK_KIND_DISCRETE;
   if (mode == 2) result.kind = WVK_KIND_INTEGRATED;
+  if (mode == 3) result.kind = WVK_KIND_SOFTWARE;
   for (uint32_t f = 0; f < FEATURES; f++)
-    if (mode == 3 + f || mode == BED_MODES - 1) *(bool *)((char *)&result + optional_features[f]) = false;
+    if (mode == 4 + f || mode == BED_MODES - 1) *(bool *)((char *)&result + optional_features[f]) = false;
   return result;
 }
 
@@ -179,6 +180,7 @@ bool bed_is_new(const bed *b, const bed_run *run, bool *refused) {
 }
 
 static void collect(bed *b, uint32_t mode, const wisp_op *op, bed_wanted *wanted, const void *user) {
+  if (!shape_has(b->shape, op->kind)) return;
   for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[mode], op); part++)
     for (int batch = 0; batch < 2; batch++) {
       const wisp_kernel kernel = wisp_kernel_for(&b->modes[mode], op, part, batch).kernel;

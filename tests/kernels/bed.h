@@ -12,7 +12,7 @@ typedef enum bed_buffer { BED_DATA, BED_KV, BED_STEP, BED_TOKENS, BED_BUFFERS } 
 #define BED_POISON 0x7fff7fffu
 
 /* Believed capabilities: the device's, then of another kind, with one optional feature taken away, with all taken away. */
-enum { BED_MODES = 12, BED_KERNELS = 128 };
+enum { BED_MODES = 13, BED_KERNELS = 128 };
 
 typedef struct bed_run {
   uint32_t mode; /* what is believed of the device */

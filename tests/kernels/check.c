@@ -139,9 +139,27 @@ static wisp_status check_ops(checker *c, bool broken) {
   WISP_TRY(truth_open(&c->truth, &c->bed, broken, &c->random));
   wisp_status status = WISP_OK;
   for (int kind = WISP_OP_EMBED; kind <= WISP_OP_SAMPLE; kind++)
-    for (uint32_t i = 0; i < CASES && status == WISP_OK; i++) status = check_case(c, (wisp_op_kind)kind, i);
+    for (uint32_t i = 0; i < CASES && status == WISP_OK && shape_has(c->bed.shape, (wisp_op_kind)kind); i++)
+      status = check_case(c, (wisp_op_kind)kind, i);
   truth_close(&c->truth);
   return status;
+}
+
+/* Marks what some device would choose for this shape, this one's limits aside. */
+static void mark_reachable(checker *c) {
+  static const uint32_t subgroups[] = {4, 8, 32, 64};
+  wvk_caps caps = *wvk_device_caps(c->params->device);
+  caps.max_workgroup = 1024;
+  caps.shared_memory = 64 << 10;
+  for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) *(bool *)((char *)&caps + needs[i].feature) = true;
+  for (uint32_t i = 0; i < 5 * sizeof subgroups / sizeof *subgroups; i++) {
+    wisp_kernel_context context = c->bed.modes[0];
+    context.caps = &caps;
+    caps.kind = (wvk_kind)(i % 5);
+    caps.subgroup_size = caps.subgroup_min = caps.subgroup_max = subgroups[i / 5];
+    for (uint32_t op = 0; op < 2 * (WISP_OP_SAMPLE + 1); op++)
+      c->result->reachable[wisp_kernel_for(&context, bed_op(&c->bed, op / 2), 0, op % 2).kernel.shader - wisp_shaders] = true;
+  }
 }
 
 static wisp_status check_shape(checker *c, bool self_check) {
@@ -157,6 +175,7 @@ static wisp_status check_shape(checker *c, bool self_check) {
   }
   wisp_host_free(c->params->host, before);
   wisp_host_free(c->params->host, after);
+  mark_reachable(c);
   if (status == WISP_OK && self_check) status = check_ops(c, true);
   return status;
 }
@@ -165,7 +184,8 @@ wisp_status check_shapes(const check_params *params, check_result *result) {
   *result = (check_result){.broken.quiet = true};
   checker c = {.params = params, .result = result, .random = params->seed};
   c.probed = wisp_host_alloc(params->host, wisp_shader_count, sizeof *c.probed);
-  if (!c.probed) return wisp_fail_memory(params->host, "checker", wisp_shader_count);
+  result->reachable = wisp_host_alloc(params->host, wisp_shader_count, sizeof *result->reachable);
+  if (!c.probed || !result->reachable) return wisp_fail_memory(params->host, "checker", wisp_shader_count);
   wisp_status status = WISP_OK;
   for (uint32_t i = 0; i < shape_count && status == WISP_OK; i++) {
     status = bed_open(&c.bed, params->host, params->device, &shapes[i], SHAPE_BLOCKS, true, &c.random);
@@ -175,4 +195,10 @@ wisp_status check_shapes(const check_params *params, check_result *result) {
   }
   wisp_host_free(params->host, c.probed);
   return status;
+}
+
+void check_close(const check_params *params, check_result *result) {
+  tally_close(&result->tally);
+  tally_close(&result->broken);
+  wisp_host_free(params->host, result->reachable);
 }

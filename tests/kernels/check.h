@@ -20,13 +20,15 @@ bed_wanted check_wanted; /* user: check_params */
 typedef struct check_result {
   tally tally;
   tally broken;                            /* of the first shape with wrong expectations: every variant must fail */
+  bool *reachable;                         /* [wisp_shader_count] variants that some device would choose, owned */
   uint32_t types_seen[WISP_OP_SAMPLE + 1]; /* bit of each element type that an op met */
   uint32_t numb;                           /* corruptions of correct results that the comparison let through */
   uint32_t probed;                         /* how many there were */
   uint32_t weights_changed;                /* shapes after which the device's weights were not what they had been */
 } check_result;
 
-/* All shapes. Fails where the device does; wrong numbers are in result. Close result's tallies. */
+/* All shapes. Fails where the device does; wrong numbers are in result. Close it in any case. */
 wisp_status check_shapes(const check_params *params, check_result *result);
+void check_close(const check_params *params, check_result *result);
 
 #endif

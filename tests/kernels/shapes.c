@@ -7,21 +7,23 @@
 #include "base/little_endian.h"
 #include "random.h"
 
-/* Every type in every role, rows and columns that fit no workgroup, tiles that do not divide them. */
+/* Every type in every kind of op, rows and columns that fit no workgroup, tiles that do not divide them. Building pipelines
+ * takes most of the time: ops that bring nothing new are left out. */
 /* clang-format off */
 const shape shapes[] = {
-  /* name  width heads kv size   ffn vocab   ctx cols  types                                          f32 split rounded */
-  {"f32",     36,  3, 1,   8,  100,  101,   80, 64, "f32",                                            true,  false, false},
-  {"f16",    100,  5, 1,  16,  300, 3001, 1030, 64, "f16",                                            true,  true,  false},
-  {"bf16",    64,  1, 1,  64, 1004, 1004, 1000,  5, "bf16",                                           false, false, false},
-  {"q4_0",  4352,  4, 2,   8,   96,   45,  140,  5, "q4_0",                                           false, false, false},
-  {"q4_1",    32,  3, 3,  32,   32, 6148,  129,  5, "q4_1 q5_0 q5_1 q8_0 q4_1 q8_0 q5_1 q4_1 q5_0",   true,  false, false},
-  {"q5_0",   576,  9, 3,  64, 1536, 1004, 1100,  5, "q5_0 q4_1 q8_0 q4_1 q5_1 q5_0 q5_0 q5_0 q5_1",   false, false, false},
-  {"q5_1",    64,  5, 1,  64, 4352,  300,  100, 64, "q5_1 q8_0 f16 q5_0 q4_1 f32 q8_0 q5_1 q4_1",     true,  false, false},
-  {"q8_0",   960,  6, 2,  80, 1504,  300,   40,  4, "q8_0",                                           false, false, false},
-  {"q4_k",   256,  2, 1, 128,  256,  100,   90, 64, "q4_k q5_k q6_k q4_k q5_k q6_k q5_k q4_k",        false, false, false},
-  {"q5_k",  1536,  4, 2,  64,  512,   60,   64,  5, "q5_k q6_k f32 q6_k q4_k q5_k q5_k q5_k q6_k",    true,  false, true},
-  {"q6_k",   512,  1, 1, 256,  300,   99,   64,  4, "q6_k bf16 q4_k q6_k q6_k q4_k bf16 q6_k q5_k",   false, false, false},
+  /* name    width heads kv size   ffn vocab   ctx cols  types                                          f32 split rounded ops */
+  {"f32",       36,  3, 1,   8,  100,  101,   80, 64, "f32",                                            true,  false, false, "EQAOGDHS"},
+  {"f16",      100,  5, 1,  16,  300, 3001, 1030, 64, "f16",                                            true,  true,  false, "EQAOGDHS"},
+  {"bf16",      64,  1, 1,  64, 1004, 1004, 1000,  5, "bf16",                                           false, false, false, "EAGH"},
+  {"q4_0",    4352,  4, 2,   8,   96,   45,  140,  5, "q4_0",                                           false, false, false, "EQGDH"},
+  {"q4_1",      32,  3, 3,  32,   32, 6148,  129,  5, "q4_1 q5_0 q5_1 q8_0 q4_1 q8_0 q5_1 q4_1 q5_0",   true,  false, false, "EQAGDHS"},
+  {"q5_0",     576,  9, 3,  64, 1536, 1004, 1100,  5, "q5_0 q4_1 q8_0 q4_1 q5_1 q5_0 q5_0 q5_0 q5_1",   false, false, false, "EQAOGDH"},
+  {"q5_1",      64,  5, 1,  64, 4352,  300,  100, 64, "q5_1 q8_0 f16 q5_0 q4_1 f32 q8_0 q5_1 q4_1",     true,  false, false, "EADH"},
+  {"q8_0",     960,  6, 2,  80, 1504,  300,   40,  4, "q8_0",                                           false, false, false, "EQAH"},
+  {"q4_k",     256,  2, 1, 128,  256,  100,   90, 64, "q4_k q5_k q6_k q4_k q5_k q6_k q5_k q4_k",        false, false, false, "EQAOGDH"},
+  {"q5_k",    1536,  4, 2,  64,  512,   60,   64,  5, "q5_k q6_k f32 q6_k q4_k q5_k q5_k q5_k q6_k",    true,  false, false, "EGH"},
+  {"q6_k",     512,  1, 1, 256,  300,   99,   64,  4, "q6_k bf16 q4_k q6_k q6_k q4_k bf16 q6_k q5_k",   false, false, false, "EQAODH"},
+  {"rounded",  256,  1, 1,   8,    4,   40,   40,  3, "q4_k q5_k q6_k f32 f32 f32 f32 q6_k",            true,  false, true,  "EQ"},
 };
 /* clang-format on */
 const uint32_t shape_count = sizeof shapes / sizeof *shapes;
@@ -38,6 +40,10 @@ static const block_format formats[] = {
     {WISP_Q5_1, 0, 2, 16, 1},       {WISP_Q8_0, 0, -1, 128, 1},       {WISP_Q4_K, 0, 2, 15 * 32, 32},
     {WISP_Q5_K, 0, 2, 31 * 32, 32}, {WISP_Q6_K, 208, -1, 32 * 64, 1},
 };
+
+bool shape_has(const shape *s, wisp_op_kind kind) {
+  return strchr(s->ops, "EQAOGDHS"[kind]) != NULL;
+}
 
 bool shape_is_k_type(const wisp_dtype_info *type) {
   return type->block_weights == 256;

@@ -3,7 +3,7 @@
 #ifndef WISP_CHECKER_SHAPES_H
 #define WISP_CHECKER_SHAPES_H
 
-#include "model/model.h"
+#include "plan/plan.h"
 
 enum { SHAPE_BLOCKS = 2 }; /* the last one is checked: its windows do not start at 0 */
 
@@ -14,8 +14,9 @@ typedef struct shape {
   uint32_t columns;  /* batches go up to so many tokens */
   const char *types; /* of q k v attn_out gate up down embedding head; the last one stands for those not said */
   bool kv_f32;
-  bool split;   /* the device is said to bind so little that the vocabulary takes several windows and buffers */
-  bool rounded; /* K types with any scale, which their layout rounds to f16; else with scales that it keeps */
+  bool split;      /* the device is said to bind so little that the vocabulary takes several windows and buffers */
+  bool rounded;    /* K types with any scale, which their layout rounds to f16; else with scales that it keeps */
+  const char *ops; /* checked here, by their initials: Embed Qkv Attention attn_Out Gate_up Down Head Sample */
 } shape;
 
 extern const shape shapes[]; /* the first one: f32, for the self-check */
@@ -25,6 +26,7 @@ extern const uint32_t shape_count;
  * blocks. Close it with wisp_model_close. */
 wisp_status shape_model(wisp_model *model, const wisp_host *host, const shape *s, uint32_t blocks, uint64_t *random);
 
+bool shape_has(const shape *s, wisp_op_kind kind);
 bool shape_is_k_type(const wisp_dtype_info *type);
 
 #endif
