@@ -160,7 +160,8 @@ static int parse_value(const args_command *command, const args_option *option, c
 }
 
 int args_parse(const args_command *command, int argc, char **argv) {
-  bool options = true, operand = false;
+  bool options = true;
+  size_t operands = 0;
   for (int i = 1; i < argc; i++) {
     const char *word = argv[i];
     if (options && !strcmp(word, "--")) {
@@ -182,9 +183,8 @@ int args_parse(const args_command *command, int argc, char **argv) {
       int code = parse_value(command, option, text);
       if (code != ARGS_OK) return code;
     } else {
-      if (!command->operand || operand) return args_mistake(command, "unexpected argument '%s'", word);
-      *command->operand = word;
-      operand = true;
+      if (operands == command->operand_count) return args_mistake(command, "unexpected argument '%s'", word);
+      command->operands_to[operands++] = word;
     }
   }
   return ARGS_OK;

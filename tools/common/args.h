@@ -61,7 +61,8 @@ typedef struct args_command {
   const char *summary;
   const args_option *options; /* [option_count] */
   size_t option_count;
-  const char **operand; /* where the only operand goes; NULL = none is taken */
+  const char **operands_to; /* where operands go, in order; [operand_count] */
+  size_t operand_count;     /* at most so many are taken */
 } args_command;
 
 /* argv[0] is skipped. Returns ARGS_OK, or the exit code with which to leave: 0 after --help (usage on stdout), 2 after a

@@ -89,6 +89,25 @@ bool platform_cache_folder(char *path, size_t size) {
   return access(path, W_OK) == 0;
 }
 
+platform_file platform_file_kind(const char *path) {
+  struct stat info;
+  if (stat(path, &info)) return PLATFORM_ABSENT;
+  return S_ISREG(info.st_mode) ? PLATFORM_REGULAR : S_ISDIR(info.st_mode) ? PLATFORM_FOLDER : PLATFORM_OTHER;
+}
+
+bool platform_same_file(const char *a, const char *b) {
+  struct stat first, second;
+  return !stat(a, &first) && !stat(b, &second) && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+bool platform_sync(FILE *file) {
+  return fsync(fileno(file)) == 0;
+}
+
+bool platform_rename(const char *from, const char *to) {
+  return rename(from, to) == 0;
+}
+
 bool platform_replace_file(const char *path, const void *data, size_t size) {
   char temporary[4096];
   int length = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
@@ -97,7 +116,7 @@ bool platform_replace_file(const char *path, const void *data, size_t size) {
   if (!file) return false;
   bool written = fwrite(data, 1, size, file) == size;
   written = fclose(file) == 0 && written;
-  written = written && rename(temporary, path) == 0;
+  written = written && platform_rename(temporary, path);
   if (!written) remove(temporary);
   return written;
 }

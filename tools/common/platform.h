@@ -24,6 +24,18 @@ void platform_on_interrupt(void (*on_interrupt)(void));
 /* Makes the folder for cached files of this user and writes its path; false if there is none. */
 bool platform_cache_folder(char *path, size_t size);
 
+typedef enum platform_file { PLATFORM_ABSENT, PLATFORM_REGULAR, PLATFORM_FOLDER, PLATFORM_OTHER } platform_file;
+platform_file platform_file_kind(const char *path);
+
+/* True if both name the same existing file, by whatever path. */
+bool platform_same_file(const char *a, const char *b);
+
+/* Has the system put on the disk what was written to the file (which is flushed); false with errno. */
+bool platform_sync(FILE *file);
+
+/* Renames, replacing what is at `to` in one step; false with errno. */
+bool platform_rename(const char *from, const char *to);
+
 /* Puts text of size bytes into the file in one step, so that readers see the old or the new one. */
 bool platform_replace_file(const char *path, const void *data, size_t size);
 

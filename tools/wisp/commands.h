@@ -3,7 +3,10 @@
 #ifndef WISP_TOOLS_COMMANDS_H
 #define WISP_TOOLS_COMMANDS_H
 
+int command_calibrate(int argc, char **argv);
 int command_chat(int argc, char **argv);
+int command_compare(int argc, char **argv);
+int command_convert(int argc, char **argv);
 int command_devices(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_logits(int argc, char **argv);

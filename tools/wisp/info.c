@@ -189,7 +189,8 @@ int command_info(int argc, char **argv) {
                                 .summary = "Describes a model, what one token costs, and how it is run.",
                                 .options = options,
                                 .option_count = sizeof options / sizeof options[0],
-                                .operand = &operand};
+                                .operands_to = &operand,
+                                .operand_count = 1};
   int code = args_parse(&command, argc, argv);
   if (code != ARGS_OK) return code;
   if (operand && o.model.path) return args_mistake(&command, "two models given: '%s' and '%s'", o.model.path, operand);

@@ -22,6 +22,9 @@ static const struct {
     {"tokenize", command_tokenize, "text to token ids"},
     {"logits", command_logits, "logits of every position, as JSON"},
     {"perplexity", command_perplexity, "how well a model predicts a text"},
+    {"compare", command_compare, "how far two files, or two devices, are apart on a text"},
+    {"convert", command_convert, "write a model with its weights in another type"},
+    {"calibrate", command_calibrate, "which columns matter, for wisp convert --importance"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

@@ -10,6 +10,7 @@
 #include "common/json.h"
 #include "common/model.h"
 #include "common/report.h"
+#include "mean.h"
 #include "tokens.h"
 
 typedef struct perplexity_options {
@@ -19,43 +20,26 @@ typedef struct perplexity_options {
   bool json;
 } perplexity_options;
 
-typedef struct score {
-  double sum, sum_of_squares; /* of -ln p(token) */
-  uint64_t count;
-} score;
-
 enum { LOGITS_BYTES = 64 << 20 }; /* how much is fetched at once, about */
-
-/* -ln softmax(logits)[id] */
-static double surprise(const float *logits, uint32_t count, int32_t id) {
-  double largest = -INFINITY, sum = 0;
-  for (uint32_t i = 0; i < count; i++) largest = fmax(largest, (double)logits[i]);
-  for (uint32_t i = 0; i < count; i++) sum += exp((double)logits[i] - largest);
-  return largest + log(sum) - (double)logits[id];
-}
 
 /* Scores ids[first..count), first >= 1. */
 static wisp_status score_window(wisp_session *session, const int32_t *ids, uint32_t first, uint32_t count, float *logits,
-                                uint32_t rows, uint32_t vocabulary, score *total) {
+                                uint32_t rows, uint32_t vocabulary, mean *total) {
   wisp_status status = wisp_session_truncate(session, 0);
   if (status == WISP_OK && first > 1) status = wisp_session_append(session, ids, first - 1, WISP_LOGITS_NONE, NULL);
   for (uint32_t from = first - 1; from + 1 < count && status == WISP_OK; from += rows) {
     uint32_t batch = count - 1 - from < rows ? count - 1 - from : rows;
     status = wisp_session_append(session, ids + from, batch, WISP_LOGITS_ALL, logits);
     for (uint32_t i = 0; i < batch && status == WISP_OK; i++) {
-      double nll = surprise(logits + (size_t)i * vocabulary, vocabulary, ids[from + i + 1]);
-      total->sum += nll;
-      total->sum_of_squares += nll * nll;
-      total->count++;
+      const float *row = logits + (size_t)i * vocabulary;
+      mean_add(total, log_sum_exp(row, vocabulary) - (double)row[ids[from + i + 1]]); /* -ln p(token) */
     }
   }
   return status;
 }
 
-static void print_result(const perplexity_options *options, const score *total, size_t windows) {
-  double n = (double)total->count, mean = total->sum / n;
-  double variance = n > 1 ? (total->sum_of_squares - n * mean * mean) / (n - 1) : 0;
-  double perplexity = exp(mean), error = perplexity * sqrt(fmax(variance, 0) / n);
+static void print_result(const perplexity_options *options, const mean *total, size_t windows) {
+  double perplexity = exp(mean_value(total)), error = perplexity * mean_error(total);
   if (!options->json) {
     printf("perplexity %.4f +- %.4f (%llu scored tokens, %zu windows)\n", perplexity, error, (unsigned long long)total->count,
            windows);
@@ -66,7 +50,7 @@ static void print_result(const perplexity_options *options, const score *total, 
   json_open_object(&out, NULL);
   json_number(&out, "perplexity", perplexity);
   json_number(&out, "standard_error", error);
-  json_number(&out, "mean_nll", mean);
+  json_number(&out, "mean_nll", mean_value(total));
   json_integer(&out, "scored_tokens", (int64_t)total->count);
   json_integer(&out, "windows", (int64_t)windows);
   json_integer(&out, "window", options->window);
@@ -88,7 +72,7 @@ static int measure(const perplexity_options *options, wisp_engine *engine, const
   wisp_session_params params = wisp_session_params_defaults();
   params.context = window;
   wisp_status status = wisp_session_create(&session, engine, &params);
-  score total = {0};
+  mean total = {0};
   for (size_t i = 0; i < windows && status == WISP_OK; i++) {
     report_progress(NULL, "perplexity", (float)i / (float)windows);
     status = score_window(session, ids->ids + i * window, window / 2, window, logits, rows, info.vocabulary, &total);

@@ -60,7 +60,8 @@ int command_tokenize(int argc, char **argv) {
                                 .summary = "Prints the token ids of a text on one line. - reads standard input.",
                                 .options = options,
                                 .option_count = sizeof options / sizeof options[0],
-                                .operand = &text};
+                                .operands_to = &text,
+                                .operand_count = 1};
   int code = args_parse(&command, argc, argv);
   if (code == ARGS_OK) code = model_check(&model, &command);
   if (code != ARGS_OK) return code;
