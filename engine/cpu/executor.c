@@ -109,7 +109,7 @@ static wisp_status allocate(cpu_timeline *t, const cpu_executor *executor) {
       {&pass->up, times(chunk, m->ffn_width)},
       {&pass->rows, times(threads, pass->row_floats)},
       {&pass->scores, times(threads, context)},
-      {&pass->turns, times(context, m->head_size)},
+      {&pass->turns, times(context, (uint64_t)m->head_size * wisp_rope_tables(m))},
       {&t->last, m->vocabulary},
   };
   enum { PARTS = sizeof parts / sizeof *parts };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/forward.h"
 
+#include <math.h>
+
 /* More parts than threads, so that one that was interrupted does not hold up the others. */
 enum { PARTS_PER_THREAD = 4 };
 
@@ -65,13 +67,24 @@ static void norm_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t wor
   }
 }
 
-/* x += M input, rows [begin, end). */
+/* x += M input, rows [begin, end); with a post norm only the product, which add_normed adds. */
 static void project_rows(const job *j, const float *input, uint32_t begin, uint32_t end, uint32_t worker) {
   const wisp_cpu_pass *pass = j->pass;
   const size_t width = pass->plan->model->width;
   matmul(pass, j->op->matrices[0], begin, end, input, 0, pass->projected, width, worker);
+  if (j->op->post_norm) return;
   for (uint32_t c = 0; c < pass->count; c++) {
     for (size_t r = begin; r < end; r++) pass->x[c * width + r] += pass->projected[c * width + r];
+  }
+}
+
+static void add_normed(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  const wisp_model *m = pass->plan->model;
+  for (uint32_t c = begin; c < end; c++) {
+    float *projected = pass->projected + (size_t)c * m->width;
+    pass->kernels->rmsnorm(projected, j->op->post_norm, m->width, m->norm_epsilon, projected);
+    for (uint32_t i = 0; i < m->width; i++) pass->x[(size_t)c * m->width + i] += projected[i];
   }
 }
 
@@ -80,7 +93,10 @@ static void project_rows(const job *j, const float *input, uint32_t begin, uint3
 static void embed_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const wisp_cpu_pass *pass = j->pass;
   for (uint32_t c = begin; c < end; c++) {
-    pass->kernels->embed(j->op->matrices[0], (uint32_t)pass->ids[c], pass->x + (size_t)c * pass->plan->model->width);
+    const wisp_model *m = pass->plan->model;
+    float *x = pass->x + (size_t)c * m->width;
+    pass->kernels->embed(j->op->matrices[0], (uint32_t)pass->ids[c], x);
+    for (uint32_t i = 0; m->embedding_scale != 1 && i < m->width; i++) x[i] *= m->embedding_scale;
   }
 }
 
@@ -107,16 +123,38 @@ static uint8_t *cache_at(const wisp_cpu_pass *pass, const wisp_op *op, uint32_t 
   return pass->cache + ((size_t)op->kv_slot * pass->context + position) * row_bytes;
 }
 
+static void add_bias(float *x, const float *bias, uint32_t n) {
+  for (uint32_t i = 0; bias && i < n; i++) x[i] += bias[i];
+}
+
+/* Heads of one token's q or k: norm with weights, RoPE; or RoPE, norm without (one factor, which RoPE does not change). */
+static void turn_heads(const wisp_cpu_pass *pass, float *heads, uint32_t count, const float *norm, const float *turns) {
+  const wisp_model *m = pass->plan->model;
+  for (uint32_t h = 0; h < count; h++) {
+    float *head = heads + (size_t)h * m->head_size;
+    if (norm) pass->kernels->rmsnorm(head, norm, m->head_size, m->norm_epsilon, head);
+    pass->kernels->rope(head, turns, m->head_size / 2);
+    if (m->qk_norm_plain) pass->kernels->rmsnorm(head, NULL, m->head_size, m->norm_epsilon, head);
+  }
+}
+
 static void place_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const wisp_cpu_pass *pass = j->pass;
   const wisp_model *m = pass->plan->model;
-  const uint32_t half = m->head_size / 2;
+  const wisp_block *b = j->op->block;
+  const uint32_t half = m->head_size / 2, tables = wisp_rope_tables(m), q_width = m->heads * m->head_size;
+  /* The attention kernel divides by sqrt(head_size); another scale goes into q. */
+  const float scale = m->attention_scale * sqrtf((float)m->head_size);
   for (uint32_t c = begin; c < end; c++) {
-    const float *turns = pass->turns + 2 * (size_t)(pass->position + c) * half;
-    float *q = pass->q + (size_t)c * m->heads * m->head_size, *kv = pass->kv + (size_t)c * 2 * kv_width(m);
-    for (uint32_t h = 0; h < m->heads; h++) pass->kernels->rope(q + (size_t)h * m->head_size, turns, half);
-    for (uint32_t h = 0; h < m->kv_heads; h++) pass->kernels->rope(kv + (size_t)h * m->head_size, turns, half);
-    pass->kernels->kv_write(kv, kv_width(m), pass->kv_type, cache_at(pass, j->op, pass->position + c));
+    const float *turns = pass->turns + 2 * ((size_t)(pass->position + c) * tables + (tables > 1 && b->window)) * half;
+    float *q = pass->q + (size_t)c * q_width, *k = pass->kv + (size_t)c * 2 * kv_width(m), *v = k + kv_width(m);
+    add_bias(q, b->q_bias, q_width);
+    add_bias(k, b->k_bias, kv_width(m));
+    add_bias(v, b->v_bias, kv_width(m));
+    turn_heads(pass, q, m->heads, b->q_norm, turns);
+    turn_heads(pass, k, m->kv_heads, b->k_norm, turns);
+    for (uint32_t i = 0; fabsf(scale - 1) > 1e-6f && i < q_width; i++) q[i] *= scale;
+    pass->kernels->kv_write(k, kv_width(m), pass->kv_type, cache_at(pass, j->op, pass->position + c));
   }
 }
 
@@ -131,10 +169,12 @@ static void qkv(const wisp_cpu_pass *pass, const wisp_op *op) {
 static void attention_heads(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const wisp_cpu_pass *pass = j->pass;
   const wisp_model *m = pass->plan->model;
-  const wisp_kv_slot slot = {.positions = cache_at(pass, j->op, 0), .type = pass->kv_type, .kv_width = kv_width(m)};
+  const uint32_t window = j->op->block->window;
   for (uint32_t unit = begin; unit < end; unit++) {
-    uint32_t token = unit / m->heads, head = unit % m->heads, kv_head = head / (m->heads / m->kv_heads);
-    pass->kernels->attention(pass->q + (size_t)unit * m->head_size, &slot, kv_head, m->head_size, pass->position + token + 1,
+    const uint32_t token = unit / m->heads, head = unit % m->heads, kv_head = head / (m->heads / m->kv_heads);
+    const uint32_t length = pass->position + token + 1, first = window && length > window ? length - window : 0;
+    const wisp_kv_slot slot = {.positions = cache_at(pass, j->op, first), .type = pass->kv_type, .kv_width = kv_width(m)};
+    pass->kernels->attention(pass->q + (size_t)unit * m->head_size, &slot, kv_head, m->head_size, length - first,
                              pass->scores + (size_t)worker * pass->context, pass->attended + (size_t)unit * m->head_size);
   }
 }
@@ -150,6 +190,7 @@ static void attn_out_rows(const job *j, uint32_t begin, uint32_t end, uint32_t w
 static void attn_out(const wisp_cpu_pass *pass, const wisp_op *op) {
   take_input(pass, op, pass->attended, 0);
   spread(pass, op, attn_out_rows, op->matrices[0]->rows);
+  if (op->post_norm) spread(pass, op, add_normed, pass->count);
 }
 
 static void gate_up_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
@@ -158,7 +199,8 @@ static void gate_up_rows(const job *j, uint32_t begin, uint32_t end, uint32_t wo
   matmul(pass, j->op->matrices[0], begin, end, pass->normed, 0, pass->gate, width, worker);
   matmul(pass, j->op->matrices[1], begin, end, pass->normed, 0, pass->up, width, worker);
   for (uint32_t c = 0; c < pass->count; c++) {
-    pass->kernels->silu_mul(pass->gate + c * width + begin, pass->up + c * width + begin, end - begin);
+    wisp_activation_fn *activation = pass->plan->model->gelu ? pass->kernels->gelu_mul : pass->kernels->silu_mul;
+    activation(pass->gate + c * width + begin, pass->up + c * width + begin, end - begin);
   }
 }
 
@@ -175,6 +217,7 @@ static void down_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worke
 static void down(const wisp_cpu_pass *pass, const wisp_op *op) {
   take_input(pass, op, pass->gate, 0);
   spread(pass, op, down_rows, op->matrices[0]->rows);
+  if (op->post_norm) spread(pass, op, add_normed, pass->count);
 }
 
 static void head_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {

@@ -10,7 +10,7 @@
 /* x[cols] = row id < rows of the matrix. */
 typedef void wisp_embed_fn(const wisp_matrix *matrix, uint32_t id, float *x);
 
-/* y[n] = x * weight / sqrt(mean(x^2) + epsilon). y may be x. */
+/* y[n] = x * weight / sqrt(mean(x^2) + epsilon). y may be x; weight NULL = ones. */
 typedef void wisp_rmsnorm_fn(const float *x, const float *weight, uint32_t n, float epsilon, float *y);
 
 /* y[c * stride + r] = M[r] . x[c] for rows r in [row_begin, row_end) and columns c < count. x: [count][cols]; row: [cols]
@@ -36,8 +36,8 @@ typedef struct wisp_kv_slot {
 typedef void wisp_attention_fn(const float *q, const wisp_kv_slot *slot, uint32_t kv_head, uint32_t head_size,
                                uint32_t kv_length, float *scores, float *out);
 
-/* gate[n] = silu(gate) * up; silu(g) = g / (1 + exp(-g)). */
-typedef void wisp_silu_mul_fn(float *gate, const float *up, uint32_t n);
+/* gate[n] = activation(gate) * up: silu(g) = g / (1 + exp(-g)); gelu(g) = g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))). */
+typedef void wisp_activation_fn(float *gate, const float *up, uint32_t n);
 
 /* Rounds x[n] to 8 bits under one scale and back, in place: x = q * s, s = max|x| / 127, q = x / s to the nearest, ties to
  * even. */
@@ -51,7 +51,7 @@ typedef struct wisp_cpu_kernels {
   wisp_rope_fn *rope;
   wisp_kv_write_fn *kv_write;
   wisp_attention_fn *attention;
-  wisp_silu_mul_fn *silu_mul;
+  wisp_activation_fn *silu_mul, *gelu_mul;
   wisp_round_int8_fn *round_int8;
 } wisp_cpu_kernels;
 

@@ -67,7 +67,7 @@ void wisp_reference_rmsnorm(const float *x, const float *weight, uint32_t n, flo
   double squares = 0;
   for (uint32_t i = 0; i < n; i++) squares += (double)x[i] * x[i];
   float scale = (float)(1.0 / sqrt(squares / n + epsilon));
-  for (uint32_t i = 0; i < n; i++) y[i] = x[i] * scale * weight[i];
+  for (uint32_t i = 0; i < n; i++) y[i] = weight ? x[i] * scale * weight[i] : x[i] * scale;
 }
 
 void wisp_reference_matmul(const wisp_matrix *matrix, uint32_t row_begin, uint32_t row_end, const float *x, uint32_t count,
@@ -174,6 +174,13 @@ void wisp_reference_silu_mul(float *gate, const float *up, uint32_t n) {
   for (uint32_t i = 0; i < n; i++) gate[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
 
+void wisp_reference_gelu_mul(float *gate, const float *up, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) {
+    const float g = gate[i];
+    gate[i] = 0.5f * g * (1 + tanhf(0.7978845608f * (g + 0.044715f * g * g * g))) * up[i];
+  }
+}
+
 void wisp_reference_round_int8(float *x, uint32_t n) {
   float largest = 0;
   for (uint32_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(x[i]));
@@ -190,5 +197,6 @@ const wisp_cpu_kernels wisp_reference_kernels = {
     .kv_write = wisp_reference_kv_write,
     .attention = wisp_reference_attention,
     .silu_mul = wisp_reference_silu_mul,
+    .gelu_mul = wisp_reference_gelu_mul,
     .round_int8 = wisp_reference_round_int8,
 };

@@ -12,7 +12,8 @@ wisp_matmul_fn wisp_reference_matmul;   /* each row dequantised once, then float
 wisp_rope_fn wisp_reference_rope;
 wisp_kv_write_fn wisp_reference_kv_write;
 wisp_attention_fn wisp_reference_attention; /* two passes with the maximum taken off; sums over positions in order */
-wisp_silu_mul_fn wisp_reference_silu_mul;
+wisp_activation_fn wisp_reference_silu_mul;
+wisp_activation_fn wisp_reference_gelu_mul;
 wisp_round_int8_fn wisp_reference_round_int8;
 
 extern const wisp_cpu_kernels wisp_reference_kernels;

@@ -24,6 +24,19 @@ wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *m) {
                      "%s: the GPU kernels need width %u and FFN width %u divisible by 4, head size %u by 8 and at most %u; "
                      "run it with --device cpu",
                      m->name, m->width, m->ffn_width, m->head_size, 2 * WISP_MAX_LOCAL);
+  const wisp_block *b = m->blocks;
+  const char *missing = m->int8_activations             ? "8-bit activations"
+                        : b->q_bias                     ? "biases"
+                        : b->q_norm || m->qk_norm_plain ? "norms of q and k"
+                        : b->attn_post_norm             ? "norms behind attention and feed-forward"
+                        : m->gelu                       ? "GELU"
+                        : m->embedding_scale != 1       ? "a scaled embedding"
+                                                        : NULL;
+  for (uint32_t i = 0; i < m->weight_blocks; i++)
+    if (m->blocks[i].window) missing = "attention windows";
+  if (missing)
+    return wisp_fail(host, WISP_ERROR_UNSUPPORTED, "%s: the GPU kernels have no %s yet; run it with --device cpu", m->name,
+                     missing);
   return WISP_OK;
 }
 
@@ -36,12 +49,12 @@ static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, 
          (!(team & (team - 1)) && team <= caps->subgroup_min && caps->max_workgroup >= DIRECT_ATTENTION_LOCAL);
 }
 
-/* Subgroup variants, where this device gets them right. Those of the batch kernels replace loads by shuffles, which only pays on a
- * CPU, and need subgroups of 8. */
+/* Subgroup variants, where this device gets them right. Those of the batch kernels replace loads by shuffles, which only pays
+ * on a CPU, and need subgroups of one size, at least 8. */
 static bool takes_subgroup(const wisp_kernel_context *context, wisp_op_kind kind, bool batch) {
   const wvk_caps *caps = context->caps;
   if (!caps->subgroup_shuffle || context->refused & 1u << kind) return false;
-  return !batch || kind == WISP_OP_ATTENTION || (caps->kind == WVK_KIND_SOFTWARE && caps->subgroup_min >= 8);
+  return !batch || (caps->kind == WVK_KIND_SOFTWARE && caps->subgroup_min >= 8 && caps->subgroup_min == caps->subgroup_max);
 }
 
 typedef struct geometry {
@@ -109,7 +122,7 @@ static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp
   char name[48];
   const bool subgroup = takes_subgroup(context, kind, batch);
   const bool direct = takes_direct(context, kind, batch);
-  snprintf(name, sizeof name, "%s%s%s", base, batch && kind != WISP_OP_ATTENTION ? "_batch" : "",
+  snprintf(name, sizeof name, "%s%s%s", base, batch ? "_batch" : "",
            direct     ? "_direct"
            : subgroup ? "_subgroup"
                       : "");
@@ -154,10 +167,10 @@ static void set_batch_rows(wisp_kernel_call *call, const wisp_kernel_context *co
   const bool subgroup = takes_subgroup(context, kind, true);
   const uint32_t matrices = kind == WISP_OP_GATE_UP ? 2 : 1;
   const uint32_t rows_each = (subgroup ? WISP_BATCH_SUBGROUP_ROWS : WISP_BATCH_ROWS) / matrices;
-  c[WISP_C_LOCAL] = subgroup ? context->caps->subgroup_max : BATCH_LOCAL;
+  c[WISP_C_LOCAL] = subgroup ? context->caps->subgroup_size : BATCH_LOCAL;
   c[WISP_C_TILE] = BATCH_TILE;
   call->groups_x = (c[WISP_C_ROWS] + c[WISP_C_LOCAL] * rows_each - 1) / (c[WISP_C_LOCAL] * rows_each);
-  call->columns_each = WISP_BATCH_COLUMNS;
+  call->items_each = WISP_BATCH_COLUMNS;
 }
 
 /* Shader, shape and grid of an op with matrices: rows of all of them together (gate_up: of one), cols input features. */
@@ -167,6 +180,26 @@ static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *contex
   call->kernel.constants[WISP_C_ROWS] = rows;
   call->kernel.constants[WISP_C_COLS] = cols;
   (batch ? set_batch_rows : set_rows)(call, context, kind);
+}
+
+/* Shader and grid of attention. */
+static void set_attention(wisp_kernel_call *call, const wisp_kernel_context *context, bool batch) {
+  const wisp_model *m = context->model;
+  uint32_t *c = call->kernel.constants;
+  call->kernel.shader = choose_shader(context, WISP_OP_ATTENTION, "attention", batch);
+  if (batch) {
+    c[WISP_C_LOCAL] = takes_subgroup(context, WISP_OP_ATTENTION, batch) ? context->caps->subgroup_size : BATCH_LOCAL;
+    call->groups_x = m->kv_heads;
+    call->column_items = m->heads / m->kv_heads;
+    call->items_each = WISP_BATCH_QUERIES;
+    return;
+  }
+  c[WISP_C_LOCAL] = m->head_size > MATRIX_LOCAL * 2 ? WISP_MAX_LOCAL : MATRIX_LOCAL;
+  if (takes_direct(context, WISP_OP_ATTENTION, batch)) {
+    c[WISP_C_LOCAL] = DIRECT_ATTENTION_LOCAL;
+    c[WISP_C_SUBGROUPS] = DIRECT_ATTENTION_LOCAL / context->caps->subgroup_min;
+  }
+  call->groups_x = m->heads;
 }
 
 static void set_norm(uint32_t *constants, const wisp_kernel_context *context, uint32_t norm) {
@@ -184,7 +217,7 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
   const wisp_model *m = context->model;
   const wisp_activations *a = &context->activations;
   const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
-  wisp_kernel_call call = {.columns_each = 1};
+  wisp_kernel_call call = {.column_items = 1, .items_each = 1};
   uint32_t *c = call.kernel.constants;
   if (op->executed_block >= 0) call.window = &context->weights->blocks[op->weight_block];
   switch (op->kind) {
@@ -209,16 +242,10 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     c[WISP_C_ROPE] = a->rope;
     break;
   case WISP_OP_ATTENTION:
-    call.kernel.shader = choose_shader(context, op->kind, "attention", batch);
-    c[WISP_C_LOCAL] = m->head_size > MATRIX_LOCAL * 2 ? WISP_MAX_LOCAL : MATRIX_LOCAL;
-    if (takes_direct(context, op->kind, batch)) {
-      c[WISP_C_LOCAL] = DIRECT_ATTENTION_LOCAL;
-      c[WISP_C_SUBGROUPS] = DIRECT_ATTENTION_LOCAL / context->caps->subgroup_min;
-    }
+    set_attention(&call, context, batch && m->head_size <= 4 * BATCH_LOCAL);
     set_data(c, a->q, q_rows, a->attention, q_rows);
     set_heads(c, context);
     c[WISP_C_SCALE] = float_bits(1.0f / sqrtf((float)m->head_size));
-    call.groups_x = m->heads;
     break;
   case WISP_OP_ATTN_OUT:
     set_matmul(&call, context, op->kind, "residual", m->width, q_rows, batch);

@@ -1,83 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Binding a GGUF file's tensors to their roles. */
+ * A GGUF file's hyper-parameters, and what a model adds up to. */
 #include "model/model.h"
 
-#include <inttypes.h>
+#include "model/architecture.h"
+#include "model/bind.h"
+
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { OWNED_NORMS, OWNED_FACTORS, OWNED_BLOCKS, OWNED_SYNTHETIC };
-
-typedef struct binder {
-  const wisp_host *host;
-  const wisp_gguf *gguf;
-  const wisp_model *model;
-  float *norms; /* next free float of the block that all norms share */
-} binder;
-
-static wisp_status find_tensor(const binder *b, const char *name, uint32_t cols, uint32_t rows,
-                               const wisp_gguf_tensor **found) {
-  const wisp_gguf_tensor *tensor = wisp_gguf_find_tensor(b->gguf, name);
-  if (!tensor)
-    return wisp_fail(b->host, WISP_ERROR_FORMAT, "%s: tensor %s is missing (architecture %s needs it)", b->gguf->name, name,
-                     b->model->architecture);
-  if (tensor->shape[0] != cols || tensor->shape[1] != rows || tensor->shape[2] != 1 || tensor->shape[3] != 1)
-    return wisp_fail(b->host, WISP_ERROR_FORMAT, "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 "], expected [%u, %u]",
-                     b->gguf->name, name, tensor->shape[1], tensor->shape[0], rows, cols);
-  *found = tensor;
-  return WISP_OK;
-}
-
-static wisp_status bind_matrix(const binder *b, const char *name, uint32_t rows, uint32_t cols, wisp_matrix *matrix) {
-  const wisp_gguf_tensor *tensor = NULL;
-  WISP_TRY(find_tensor(b, name, cols, rows, &tensor));
-  *matrix = (wisp_matrix){.type = tensor->type, .rows = rows, .cols = cols, .data = tensor->data};
-  return WISP_OK;
-}
-
-static wisp_status bind_vector(binder *b, const char *name, uint32_t count, const float **vector) {
-  const wisp_gguf_tensor *tensor = NULL;
-  WISP_TRY(find_tensor(b, name, count, 1, &tensor));
-  tensor->type->dequantize(tensor->data, b->norms, count);
-  *vector = b->norms;
-  b->norms += count;
-  return WISP_OK;
-}
-
-static wisp_status bind_block(binder *b, uint32_t index, wisp_block *block) {
-  const wisp_model *m = b->model;
-  const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
-  const struct {
-    const char *role;
-    wisp_matrix *matrix;
-    uint32_t rows, cols;
-  } matrices[] = {
-      {"attn_q", &block->q, q_rows, m->width},
-      {"attn_k", &block->k, kv_rows, m->width},
-      {"attn_v", &block->v, kv_rows, m->width},
-      {"attn_output", &block->attn_out, m->width, q_rows},
-      {"ffn_gate", &block->gate, m->ffn_width, m->width},
-      {"ffn_up", &block->up, m->ffn_width, m->width},
-      {"ffn_down", &block->down, m->width, m->ffn_width},
-  };
-  const struct {
-    const char *role;
-    const float **vector;
-  } vectors[] = {{"attn_norm", &block->attn_norm}, {"ffn_norm", &block->ffn_norm}};
-  char name[64];
-  for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
-    snprintf(name, sizeof name, "blk.%u.%s.weight", index, matrices[i].role);
-    WISP_TRY(bind_matrix(b, name, matrices[i].rows, matrices[i].cols, matrices[i].matrix));
-  }
-  for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
-    snprintf(name, sizeof name, "blk.%u.%s.weight", index, vectors[i].role);
-    WISP_TRY(bind_vector(b, name, m->width, vectors[i].vector));
-  }
-  return WISP_OK;
-}
-
 static wisp_status out_of_range(const wisp_gguf *gguf, const char *key, uint32_t value, uint32_t low, uint32_t high) {
   return wisp_fail(gguf->host, WISP_ERROR_FORMAT, "%s: %s is %u, expected %u to %u", gguf->name, key, value, low, high);
+}
+
+static const char *key_of(const wisp_model *m, char key[96], const char *suffix) {
+  snprintf(key, 96, "%s.%s", m->architecture, suffix);
+  return key;
+}
+
+/* "linear" divides all frequencies; "llama3" comes as rope_freqs.weight. */
+static wisp_status read_rope_scaling(wisp_model *m, const wisp_gguf *gguf) {
+  char key[96];
+  wisp_text type = {"none", 4};
+  m->rope_divisor = 1;
+  WISP_TRY(wisp_gguf_string(gguf, key_of(m, key, "rope.scaling.type"), false, &type));
+  if (type.size == 4 && !memcmp(type.bytes, "none", 4)) return WISP_OK;
+  if (type.size != 6 || memcmp(type.bytes, "linear", 6))
+    return wisp_fail(gguf->host, WISP_ERROR_UNSUPPORTED, "%s: %s is \"%.*s\": none, linear and rope_freqs.weight are run",
+                     gguf->name, key, (int)(type.size > 32 ? 32 : type.size), type.bytes);
+  WISP_TRY(wisp_gguf_f32(gguf, key_of(m, key, "rope.scaling.factor"), true, &m->rope_divisor));
+  if (m->rope_divisor >= 1 && m->rope_divisor < 1e6f) return WISP_OK;
+  return wisp_fail(gguf->host, WISP_ERROR_FORMAT, "%s: %s is %g, expected 1 to 1e6", gguf->name, key, (double)m->rope_divisor);
 }
 
 /* Keys and their sane ranges: what lies outside is a damaged file, not a model. */
@@ -132,21 +85,18 @@ static wisp_status read_shape(wisp_model *m, const wisp_gguf *gguf) {
   if (!(m->rope_theta >= 1 && m->rope_theta < 1e12f))
     return wisp_fail(gguf->host, WISP_ERROR_FORMAT, "%s: %s is %g, expected 1 to 1e12", gguf->name, key, (double)m->rope_theta);
 
-  wisp_text scaling = {"none", 4};
-  snprintf(key, sizeof key, "%s.rope.scaling.type", m->architecture);
-  WISP_TRY(wisp_gguf_string(gguf, key, false, &scaling));
-  if (!(scaling.size == 4 && !memcmp(scaling.bytes, "none", 4)))
-    return wisp_fail(gguf->host, WISP_ERROR_UNSUPPORTED, "%s: %s is \"%.*s\": only \"none\" (and rope_freqs.weight) is run",
-                     gguf->name, key, (int)(scaling.size > 32 ? 32 : scaling.size), scaling.bytes);
-  return WISP_OK;
+  m->attention_scale = 1.0f / sqrtf((float)m->head_size);
+  WISP_TRY(wisp_gguf_f32(gguf, key_of(m, key, "attention.scale"), false, &m->attention_scale));
+  return read_rope_scaling(m, gguf);
 }
 
-static wisp_status read_identity(wisp_model *m, const wisp_gguf *gguf) {
+static wisp_status read_identity(wisp_model *m, const wisp_gguf *gguf, const wisp_architecture **architecture) {
   wisp_text text;
   WISP_TRY(wisp_gguf_string(gguf, "general.architecture", true, &text));
-  if (!(text.size == 5 && !memcmp(text.bytes, "llama", 5)))
-    return wisp_fail(gguf->host, WISP_ERROR_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported; supported: llama",
-                     gguf->name, (int)(text.size > 32 ? 32 : text.size), text.bytes);
+  *architecture = wisp_architecture_find(text);
+  if (!*architecture)
+    return wisp_fail(gguf->host, WISP_ERROR_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported; supported: %s",
+                     gguf->name, (int)(text.size > 32 ? 32 : text.size), text.bytes, wisp_architecture_list());
   snprintf(m->architecture, sizeof m->architecture, "%.*s", (int)text.size, text.bytes);
   const char *slash = strrchr(gguf->name, '/');
   text = (wisp_text){slash ? slash + 1 : gguf->name, strlen(slash ? slash + 1 : gguf->name)};
@@ -160,57 +110,44 @@ static wisp_status read_identity(wisp_model *m, const wisp_gguf *gguf) {
                      "%s: wisp.activation_type is \"%.*s\"; only \"int8_per_token\" is known", gguf->name,
                      WISP_TEXT_ARGS(text));
   uint32_t experts = 0;
-  WISP_TRY(wisp_gguf_u32(gguf, "llama.expert_count", false, &experts));
+  char key[96];
+  WISP_TRY(wisp_gguf_u32(gguf, key_of(m, key, "expert_count"), false, &experts));
   if (experts)
     return wisp_fail(gguf->host, WISP_ERROR_UNSUPPORTED, "%s: mixture of %u experts is not supported", gguf->name, experts);
   return WISP_OK;
 }
 
-static wisp_status bind_all(wisp_model *m, const wisp_gguf *gguf) {
-  const wisp_host *host = gguf->host;
+static wisp_status read_traits(wisp_model *m, const wisp_gguf *gguf, const wisp_architecture *architecture) {
+  char key[96];
   m->block_repeat = 1;
-  WISP_TRY(read_identity(m, gguf));
+  m->embedding_scale = architecture->traits & WISP_TRAIT_SCALED_EMBEDDING ? sqrtf((float)m->width) : 1.0f;
+  m->gelu = architecture->traits & WISP_TRAIT_GELU;
+  m->qk_norm_plain = architecture->traits & WISP_TRAIT_QK_NORM_PLAIN;
+  if (m->qk_norm_plain) WISP_TRY(wisp_gguf_bool(gguf, key_of(m, key, "attention.qk_norm"), false, &m->qk_norm_plain));
+  if (architecture->traits & WISP_TRAIT_WINDOWS)
+    WISP_TRY(wisp_gguf_f32(gguf, key_of(m, key, "rope.freq_base_swa"), false, &m->rope_theta_windowed));
+  if (!(architecture->traits & WISP_TRAIT_REPEAT)) return WISP_OK;
+  WISP_TRY(wisp_gguf_u32(gguf, key_of(m, key, "block_repeat_count"), true, &m->block_repeat));
+  return m->block_repeat >= 1 && m->block_repeat <= 16 ? WISP_OK : out_of_range(gguf, key, m->block_repeat, 1, 16);
+}
+
+static wisp_status read_model(wisp_model *m, const wisp_gguf *gguf) {
+  const wisp_architecture *architecture = NULL;
+  WISP_TRY(read_identity(m, gguf, &architecture));
   WISP_TRY(read_shape(m, gguf));
-
-  m->blocks = m->owned[OWNED_BLOCKS] = wisp_host_alloc(host, m->weight_blocks, sizeof *m->blocks);
-  float *norms = m->owned[OWNED_NORMS] = wisp_host_alloc(host, (size_t)(2 * m->weight_blocks + 1) * m->width, sizeof(float));
-  if (!m->blocks || !norms) return wisp_fail_memory(host, "model description", (uint64_t)m->weight_blocks * sizeof *m->blocks);
-  binder b = {host, gguf, m, norms};
-
-  const wisp_gguf_tensor *embedding = wisp_gguf_find_tensor(gguf, "token_embd.weight");
-  if (!embedding) return wisp_fail(host, WISP_ERROR_FORMAT, "%s: tensor token_embd.weight is missing", gguf->name);
-  if (embedding->shape[1] < 1 || embedding->shape[1] > 1u << 24)
-    return wisp_fail(host, WISP_ERROR_FORMAT, "%s: tensor token_embd.weight has %" PRIu64 " rows, expected 1 to 16777216",
-                     gguf->name, embedding->shape[1]);
-  m->vocabulary = (uint32_t)embedding->shape[1];
-  WISP_TRY(bind_matrix(&b, "token_embd.weight", m->vocabulary, m->width, &m->embedding));
-  m->head_shared = !wisp_gguf_find_tensor(gguf, "output.weight");
-  m->head = m->embedding;
-  if (!m->head_shared) WISP_TRY(bind_matrix(&b, "output.weight", m->vocabulary, m->width, &m->head));
-  for (uint32_t i = 0; i < m->weight_blocks; i++) WISP_TRY(bind_block(&b, i, &m->blocks[i]));
-  WISP_TRY(bind_vector(&b, "output_norm.weight", m->width, &m->final_norm));
-
-  if (wisp_gguf_find_tensor(gguf, "rope_freqs.weight")) {
-    b.norms = m->owned[OWNED_FACTORS] = wisp_host_alloc(host, m->head_size / 2, sizeof(float));
-    if (!b.norms) return wisp_fail_memory(host, "RoPE factors", m->head_size * 2);
-    WISP_TRY(bind_vector(&b, "rope_freqs.weight", m->head_size / 2, &m->rope_factors));
-    for (uint32_t i = 0; i < m->head_size / 2; i++)
-      if (!(m->rope_factors[i] > 0))
-        return wisp_fail(host, WISP_ERROR_FORMAT, "%s: rope_freqs.weight[%u] is %g, expected above 0", gguf->name, i,
-                         (double)m->rope_factors[i]);
-  }
-  return WISP_OK;
+  WISP_TRY(read_traits(m, gguf, architecture));
+  return wisp_model_bind(m, gguf, architecture);
 }
 
 wisp_status wisp_model_from_gguf(wisp_model *model, const wisp_host *host, const wisp_gguf *gguf) {
-  *model = (wisp_model){.host = host};
-  wisp_status status = bind_all(model, gguf);
+  *model = (wisp_model){.host = host, .arena = {.host = host}};
+  const wisp_status status = read_model(model, gguf);
   if (status != WISP_OK) wisp_model_close(model);
   return status;
 }
 
 void wisp_model_close(wisp_model *model) {
-  for (size_t i = 0; i < sizeof model->owned / sizeof *model->owned; i++) wisp_host_free(model->host, model->owned[i]);
+  if (model->host) wisp_arena_free(&model->arena);
   *model = (wisp_model){0};
 }
 
@@ -232,18 +169,25 @@ static void add_bytes(void *user, const wisp_matrix *matrix) {
   *(uint64_t *)user += wisp_matrix_bytes(matrix);
 }
 
-static uint64_t norm_weights(const wisp_model *m) {
-  return (uint64_t)(2 * m->weight_blocks + 1) * m->width;
+/* Norms and biases. */
+static uint64_t vector_weights(const wisp_model *m) {
+  uint64_t sum = m->width;
+  for (uint32_t i = 0; i < m->weight_blocks; i++) {
+    const wisp_block *b = &m->blocks[i];
+    sum += 2ull * m->width + (b->attn_post_norm ? 2ull * m->width : 0) + (b->q_norm ? 2ull * m->head_size : 0) +
+           (b->q_bias ? b->q.rows + b->k.rows + b->v.rows : 0);
+  }
+  return sum;
 }
 
 uint64_t wisp_model_parameters(const wisp_model *model) {
-  uint64_t sum = norm_weights(model);
+  uint64_t sum = vector_weights(model);
   each_matrix(model, add_weights, &sum);
   return sum;
 }
 
 uint64_t wisp_model_weight_bytes(const wisp_model *model) {
-  uint64_t sum = norm_weights(model) * sizeof(float);
+  uint64_t sum = vector_weights(model) * sizeof(float);
   each_matrix(model, add_bytes, &sum);
   return sum;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Model description: hyper-parameters and tensors by role. The data stays in the file's mapping (or in the synthetic model's
- * memory); only norms are copied, to float. */
+ * memory); copied are only vectors, to float, and q and k where their rows have to change places. */
 #ifndef WISP_MODEL_MODEL_H
 #define WISP_MODEL_MODEL_H
 
+#include "base/arena.h"
 #include "model/gguf.h"
 
 /* rows x cols weights, row-major, cols = input features: y[rows] = M x[cols]. */
@@ -27,6 +28,11 @@ typedef struct wisp_block {
   const float *ffn_norm;         /* [width] */
   wisp_matrix gate, up;          /* [ffn_width][width] */
   wisp_matrix down;              /* [width][ffn_width] */
+  /* What only some architectures have; NULL or 0 elsewhere. */
+  const float *q_bias, *k_bias, *v_bias;         /* [rows of the matrix], in the order of its rows */
+  const float *q_norm, *k_norm;                  /* [head_size]: rmsnorm of each head before RoPE, in the order of the rows */
+  const float *attn_post_norm, *ffn_post_norm;   /* [width]: rmsnorm of what attn_out and down add */
+  uint32_t window;               /* positions that a token sees, itself included; 0 = all */
 } wisp_block;
 
 typedef struct wisp_model {
@@ -41,12 +47,18 @@ typedef struct wisp_model {
   float rope_theta;
   bool int8_activations;         /* w8a8: what a matrix is multiplied with is rounded to 8 bits first, a scale for each token */
   const float *rope_factors;     /* [head_size / 2] divisors of the frequencies, or NULL */
+  float rope_divisor;            /* of all frequencies; 1 = none */
+  float rope_theta_windowed;     /* of blocks with a window; 0 = rope_theta, without factors or divisor otherwise */
+  float attention_scale;         /* of q . k */
+  float embedding_scale;
+  bool gelu;                     /* tanh-approximated GELU for SiLU */
+  bool qk_norm_plain;            /* rmsnorm of each head of q and k, without weights, behind RoPE */
   wisp_block *blocks;            /* [weight_blocks] */
   wisp_matrix embedding;         /* [vocabulary][width] */
   const float *final_norm;       /* [width] */
   wisp_matrix head;              /* [vocabulary][width]; the embedding itself if head_shared */
   bool head_shared;
-  void *owned[4];                /* private: norms, factors, synthetic weights */
+  wisp_arena arena;              /* private: what is not in the file's mapping */
 } wisp_model;
 
 /* From a GGUF file; gguf and its bytes must outlive the model. A missing key or tensor, a wrong shape or type, an unknown

@@ -113,7 +113,7 @@ static uint64_t lay_out(wisp_model *m, const wisp_dtype_info *type, uint8_t *bas
 
 wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, const char *shape_name, const char *type_name,
                                   uint64_t seed) {
-  *model = (wisp_model){.host = host};
+  *model = (wisp_model){.host = host, .arena = {.host = host}};
   const shape *s = shapes;
   while (s < shapes + SHAPES && strcmp(s->name, shape_name)) s++;
   if (s == shapes + SHAPES)
@@ -132,6 +132,10 @@ wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, cons
     return wisp_fail(host, WISP_ERROR_ARGUMENT, "synthetic %s: rows of %u cannot be %s", s->name, s->width, type->name);
 
   *model = (wisp_model){.host = host,
+                        .arena = {.host = host},
+                        .rope_divisor = 1,
+                        .attention_scale = 1.0f / sqrtf((float)s->head_size),
+                        .embedding_scale = 1,
                         .architecture = "llama",
                         .width = s->width,
                         .heads = s->heads,
@@ -149,10 +153,10 @@ wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, cons
   if (s->repeat > 1) snprintf(model->architecture, sizeof model->architecture, "mobilellm");
   snprintf(model->name, sizeof model->name, "%s", s->name);
   const size_t norm_count = (size_t)(2 * s->blocks + 1) * s->width;
-  model->blocks = model->owned[0] = wisp_host_alloc(host, s->blocks, sizeof *model->blocks);
-  float *norms = model->owned[1] = wisp_host_alloc(host, norm_count, sizeof(float));
+  model->blocks = wisp_arena_alloc(&model->arena, s->blocks, sizeof *model->blocks);
+  float *norms = wisp_arena_alloc(&model->arena, norm_count, sizeof(float));
   const uint64_t bytes = model->blocks ? lay_out(model, type, NULL) : 0;
-  uint8_t *weights = model->owned[2] = wisp_host_alloc(host, 1, bytes);
+  uint8_t *weights = wisp_arena_alloc(&model->arena, 1, bytes);
   if (!model->blocks || !norms || !weights) {
     wisp_model_close(model);
     return wisp_fail_memory(host, "synthetic weights", bytes);

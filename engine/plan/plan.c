@@ -8,18 +8,20 @@ const char *wisp_op_name(wisp_op_kind kind) {
 
 /* Writes the five ops of an executed block. */
 static void block_ops(const wisp_block *w, uint32_t executed, uint32_t weight_block, wisp_op op[5]) {
-  const wisp_op base = {.executed_block = (int32_t)executed, .weight_block = weight_block, .kv_slot = executed};
+  const wisp_op base = {.executed_block = (int32_t)executed, .weight_block = weight_block, .kv_slot = executed, .block = w};
   for (int i = 0; i < 5; i++) op[i] = base;
   op[0].kind = WISP_OP_QKV;
   op[0].norm = w->attn_norm;
   op[0].matrices[0] = &w->q, op[0].matrices[1] = &w->k, op[0].matrices[2] = &w->v, op[0].matrix_count = 3;
   op[1].kind = WISP_OP_ATTENTION;
   op[2].kind = WISP_OP_ATTN_OUT;
+  op[2].post_norm = w->attn_post_norm;
   op[2].matrices[0] = &w->attn_out, op[2].matrix_count = 1;
   op[3].kind = WISP_OP_GATE_UP;
   op[3].norm = w->ffn_norm;
   op[3].matrices[0] = &w->gate, op[3].matrices[1] = &w->up, op[3].matrix_count = 2;
   op[4].kind = WISP_OP_DOWN;
+  op[4].post_norm = w->ffn_post_norm;
   op[4].matrices[0] = &w->down, op[4].matrix_count = 1;
 }
 
@@ -50,8 +52,17 @@ uint64_t wisp_plan_kv_row_bytes(const wisp_plan *plan, uint32_t type_bytes) {
 }
 
 /* Sum over tokens of the positions each attends to. */
-static uint64_t attended(uint32_t tokens, uint32_t position) {
-  return (uint64_t)tokens * position + (uint64_t)tokens * (tokens + 1) / 2;
+static uint64_t attended(const wisp_op *op, uint32_t tokens, uint32_t position) {
+  uint64_t sum = 0;
+  for (uint32_t t = 1; t <= tokens; t++)
+    sum += op->block->window && position + t > op->block->window ? op->block->window : position + t;
+  return sum;
+}
+
+/* Positions whose K and V are read. */
+static uint64_t seen(const wisp_op *op, uint32_t tokens, uint32_t position) {
+  const uint32_t window = op->block->window;
+  return window && position + 1 > window ? tokens + window - 1 : position + tokens;
 }
 
 uint64_t wisp_op_bytes(const wisp_plan *plan, const wisp_op *op, uint32_t tokens, uint32_t position) {
@@ -66,7 +77,7 @@ uint64_t wisp_op_bytes(const wisp_plan *plan, const wisp_op *op, uint32_t tokens
   case WISP_OP_QKV:
     return bytes + tokens * ((m->width + q) * f + kv_row);
   case WISP_OP_ATTENTION:
-    return (position + tokens) * kv_row + tokens * 2 * q * f;
+    return seen(op, tokens, position) * kv_row + tokens * 2 * q * f;
   case WISP_OP_ATTN_OUT:
     return bytes + tokens * (q + 2 * m->width) * f;
   case WISP_OP_GATE_UP:
@@ -84,7 +95,7 @@ uint64_t wisp_op_bytes(const wisp_plan *plan, const wisp_op *op, uint32_t tokens
 uint64_t wisp_op_flops(const wisp_plan *plan, const wisp_op *op, uint32_t tokens, uint32_t position) {
   const wisp_model *m = plan->model;
   if (op->kind == WISP_OP_EMBED || op->kind == WISP_OP_SAMPLE) return 0;
-  if (op->kind == WISP_OP_ATTENTION) return 4ull * m->heads * m->head_size * attended(tokens, position);
+  if (op->kind == WISP_OP_ATTENTION) return 4ull * m->heads * m->head_size * attended(op, tokens, position);
   uint64_t flops = 0;
   for (uint32_t i = 0; i < op->matrix_count; i++) flops += 2ull * op->matrices[i]->rows * op->matrices[i]->cols * tokens;
   return flops;

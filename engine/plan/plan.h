@@ -7,11 +7,11 @@
 
 typedef enum wisp_op_kind {
   WISP_OP_EMBED,       /* x = embedding[token] */
-  WISP_OP_QKV,         /* q, k, v = M rmsnorm(x); RoPE on q and k; k, v into the KV slot */
-  WISP_OP_ATTENTION,   /* a = softmax(q K' / sqrt(head_size)) V, grouped-query, causal */
-  WISP_OP_ATTN_OUT,    /* x += M a */
-  WISP_OP_GATE_UP,     /* h = silu(G rmsnorm(x)) * (U rmsnorm(x)) */
-  WISP_OP_DOWN,        /* x += M h */
+  WISP_OP_QKV,         /* q, k, v = M rmsnorm(x) + bias; norm and RoPE on heads of q and k; k, v into the KV slot */
+  WISP_OP_ATTENTION,   /* a = softmax(q K' * attention_scale) V, grouped-query, causal, within the block's window */
+  WISP_OP_ATTN_OUT,    /* x += post_norm(M a) */
+  WISP_OP_GATE_UP,     /* h = silu(G rmsnorm(x)) * (U rmsnorm(x)); or gelu */
+  WISP_OP_DOWN,        /* x += post_norm(M h) */
   WISP_OP_HEAD,        /* logits = M rmsnorm(x) */
   WISP_OP_SAMPLE       /* next token = argmax(logits), ties to the lowest id; position moves on */
 } wisp_op_kind;
@@ -20,7 +20,9 @@ typedef struct wisp_op {
   wisp_op_kind kind;
   int32_t executed_block;            /* -1 outside blocks */
   uint32_t weight_block, kv_slot;    /* inside blocks */
-  const float *norm;                 /* [width], or NULL */
+  const wisp_block *block;           /* NULL outside blocks */
+  const float *norm;                 /* of the input: [width], or NULL */
+  const float *post_norm;            /* of what is added to x: [width], or NULL */
   const wisp_matrix *matrices[3];    /* q, k, v | attn_out | gate, up | down | embedding | head */
   uint32_t matrix_count;
 } wisp_op;
@@ -50,7 +52,9 @@ uint64_t wisp_op_flops(const wisp_plan *plan, const wisp_op *op, uint32_t tokens
 /* Bytes of one token's K and V in one slot. type_bytes: 2 for f16, 4 for f32. */
 uint64_t wisp_plan_kv_row_bytes(const wisp_plan *plan, uint32_t type_bytes);
 
-/* RoPE: table[position][head_size / 2] of (cos, sin), computed in double: angle = position * theta^(-2i / head_size) / factor[i]. */
+/* RoPE: table[position][tables][head_size / 2] of (cos, sin), computed in double: angle = position * theta^(-2i / head_size) /
+ * (factor[i] * divisor). The second table, where there is one, is for blocks with a window: rope_theta_windowed alone. */
+uint32_t wisp_rope_tables(const wisp_model *model);
 void wisp_rope_table(const wisp_model *model, uint32_t positions, float *table);
 
 #endif

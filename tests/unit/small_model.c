@@ -52,7 +52,7 @@ static void block(gguf_builder *b, const small_model *model, int index) {
 /* A SentencePiece vocabulary of t0, t1, ... */
 static void tokenizer(gguf_builder *b, const small_model *model) {
   enum { ROOM = 256 };
-  static char texts[ROOM][8];
+  static char texts[ROOM][16];
   const char *tokens[ROOM];
   float scores[ROOM] = {0};
   int32_t types[ROOM];
