@@ -7,9 +7,9 @@
 # README.md has the reason for each package. Progress goes to stderr.
 set -euo pipefail
 
-build=(gcc g++ libc6-dev cmake ninja-build glslang-tools libvulkan-dev libvulkan-volk-dev libutf8proc-dev libedit-dev)
+build=(gcc g++ libc6-dev cmake ninja-build glslang-tools libvulkan-dev libvulkan-volk-dev libutf8proc-dev libcjson-dev libedit-dev)
 run=(python3 python3-pip ca-certificates libvulkan1 mesa-vulkan-drivers)
-test=(git clang clang-format-14 libcriterion-dev libcjson-dev glslang-dev spirv-tools vulkan-validationlayers)
+test=(git clang clang-format-14 libcriterion-dev glslang-dev spirv-tools vulkan-validationlayers)
 arm64=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user dpkg-dev)
 
 fail() {

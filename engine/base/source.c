@@ -215,3 +215,22 @@ void wisp_bytes_close(wisp_bytes *bytes, const wisp_host *host) {
   wisp_host_free(host, bytes->name);
   *bytes = (wisp_bytes){0};
 }
+
+/* The file type bits of what path names; 0 if that cannot be opened. */
+static unsigned type_of(const char *path) {
+  file_stat info = {0};
+  int fd = open_file(path);
+  if (fd < 0) return 0;
+  if (stat_file(fd, &info)) info.st_mode = 0;
+  close_file(fd);
+  return info.st_mode & S_IFMT;
+}
+
+bool wisp_is_folder(const char *path) {
+  return type_of(path) == S_IFDIR;
+}
+
+bool wisp_file_exists(const char *path) {
+  const unsigned type = type_of(path);
+  return type != 0 && type != S_IFDIR;
+}

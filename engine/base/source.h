@@ -18,4 +18,7 @@ typedef struct wisp_bytes {
 wisp_status wisp_bytes_open(wisp_bytes *bytes, const wisp_host *host, const wisp_model_source *source);
 void wisp_bytes_close(wisp_bytes *bytes, const wisp_host *host); /* accepts a zeroed struct */
 
+bool wisp_is_folder(const char *path);
+bool wisp_file_exists(const char *path); /* and is no folder */
+
 #endif

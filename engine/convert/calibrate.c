@@ -37,8 +37,8 @@ static uint64_t tensor_of(const wisp_gguf *gguf, const wisp_matrix *matrix) {
 
 static void observe(void *user, const wisp_matrix *matrix, const float *x, uint32_t count) {
   calibration *c = user;
-  const uint64_t index = tensor_of(&c->engine->gguf, matrix);
-  if (index == c->engine->gguf.tensor_count) return;
+  const uint64_t index = tensor_of(c->engine->file.gguf, matrix);
+  if (index == c->engine->file.gguf->tensor_count) return;
   record *r = &c->records[index];
   if (!r->sums) r->sums = wisp_host_alloc(c->host, matrix->cols, sizeof *r->sums);
   if (!r->sums) {
@@ -68,7 +68,7 @@ static wisp_status evaluate(calibration *c) {
 
 /* Adds the two tensors of each matrix that was seen; the writer keeps pointers to their names. */
 static wisp_status add_tensors(calibration *c) {
-  const wisp_gguf *gguf = &c->engine->gguf;
+  const wisp_gguf *gguf = c->engine->file.gguf;
   const wisp_dtype_info *f32 = wisp_dtype_find(WISP_F32);
   for (uint64_t i = 0; i < gguf->tensor_count; i++) {
     if (!c->records[i].count) continue;
@@ -90,7 +90,7 @@ static wisp_status write_values(calibration *c, uint64_t count) {
 }
 
 static wisp_status write_file(calibration *c) {
-  const wisp_gguf *gguf = &c->engine->gguf;
+  const wisp_gguf *gguf = c->engine->file.gguf;
   WISP_TRY(wisp_gguf_writer_open(&c->writer, c->host, c->params->write, c->params->write_user));
   WISP_TRY(wisp_gguf_writer_set_string(&c->writer, "general.type", "imatrix"));
   WISP_TRY(wisp_gguf_writer_set_string(&c->writer, "general.name", c->engine->model.name));
@@ -118,7 +118,8 @@ static wisp_status check(const wisp_engine *engine, const wisp_calibrate_params 
   if (engine->executor->api != &wisp_cpu_executor)
     return wisp_fail(host, WISP_ERROR_UNSUPPORTED, "calibration runs on the CPU only, this engine is on %s",
                      engine->executor->api->backend);
-  if (!engine->gguf.tensor_count) return wisp_fail(host, WISP_ERROR_UNSUPPORTED, "calibration needs a model from a file");
+  if (!engine->file.gguf || !engine->file.gguf->tensor_count)
+    return wisp_fail(host, WISP_ERROR_UNSUPPORTED, "calibration needs a model from a file");
   if (!p->count || !p->window || p->window > engine->max_context)
     return wisp_fail(host, WISP_ERROR_ARGUMENT,
                      "calibration: %zu tokens in windows of %u; at least 1 of each, windows of at most %u", p->count, p->window,
@@ -131,7 +132,7 @@ static wisp_status check(const wisp_engine *engine, const wisp_calibrate_params 
 }
 
 static wisp_status calibrate(calibration *c) {
-  const wisp_gguf *gguf = &c->engine->gguf;
+  const wisp_gguf *gguf = c->engine->file.gguf;
   uint64_t longest = 1;
   for (uint64_t i = 0; i < gguf->tensor_count; i++)
     if (gguf->tensors[i].shape[0] > longest) longest = gguf->tensors[i].shape[0];
@@ -156,7 +157,7 @@ wisp_status wisp_calibrate(wisp_engine *engine, const wisp_calibrate_params *par
   WISP_TRY(check(engine, params));
   calibration c = {.engine = engine, .host = &engine->host, .params = params};
   const wisp_status status = calibrate(&c);
-  for (uint64_t i = 0; c.records && i < engine->gguf.tensor_count; i++) wisp_host_free(c.host, c.records[i].sums);
+  for (uint64_t i = 0; c.records && i < engine->file.gguf->tensor_count; i++) wisp_host_free(c.host, c.records[i].sums);
   wisp_host_free(c.host, c.records);
   wisp_host_free(c.host, c.names);
   wisp_host_free(c.host, c.values);

@@ -9,6 +9,7 @@
 #include "cpu/cpu.h"
 #include "cpu/threads.h"
 #include "model/gguf_write.h"
+#include "model/model_file.h"
 #include "model/quant.h"
 
 enum { CHUNK_WEIGHTS = 1 << 20 }; /* converted between two writes, at least one row */
@@ -58,8 +59,8 @@ typedef struct conversion {
   const wisp_host *host;
   const scheme *scheme;
   wisp_dtype embedding;
-  wisp_bytes bytes;
-  wisp_gguf source;
+  wisp_model_file file;
+  const wisp_gguf *source; /* of file */
   wisp_importance importance;
   wisp_threads *threads;
   wisp_gguf_writer writer;
@@ -117,8 +118,8 @@ static uint64_t weights_of(const wisp_gguf_tensor *tensor) {
 /* Fills the writer's table, and learns what buffers are needed. */
 static wisp_status decide(conversion *c) {
   bool lossy_twice = false;
-  for (uint64_t i = 0; i < c->source.tensor_count; i++) {
-    const wisp_gguf_tensor *tensor = &c->source.tensors[i];
+  for (uint64_t i = 0; i < c->source->tensor_count; i++) {
+    const wisp_gguf_tensor *tensor = &c->source->tensors[i];
     bool fallback;
     const wisp_dtype_info *type = target_of(c, tensor, &fallback);
     WISP_TRY(wisp_gguf_writer_add(&c->writer, tensor->name, type, tensor->dimensions, tensor->shape));
@@ -133,17 +134,17 @@ static wisp_status decide(conversion *c) {
     c->weights += weights_of(tensor);
     c->result->source_bytes += tensor->bytes;
   }
-  c->result->tensors = (uint32_t)c->source.tensor_count;
+  c->result->tensors = (uint32_t)c->source->tensor_count;
   c->result->parameters = c->weights;
   c->result->bytes = c->writer.data_bytes;
   if (lossy_twice)
     wisp_log(c->host, WISP_LOG_WARN,
-             "%s: its weights are quantised already, and lose a second time; an f16 or bf16 source is better", c->source.name);
+             "%s: its weights are quantised already, and lose a second time; an f16 or bf16 source is better", c->source->name);
   return WISP_OK;
 }
 
 static wisp_status set_keys(conversion *c) {
-  for (uint64_t i = 0; i < c->source.entry_count; i++) WISP_TRY(wisp_gguf_writer_set(&c->writer, &c->source.entries[i]));
+  for (uint64_t i = 0; i < c->source->entry_count; i++) WISP_TRY(wisp_gguf_writer_set(&c->writer, &c->source->entries[i]));
   WISP_TRY(wisp_gguf_writer_set_u32(&c->writer, "general.file_type", c->scheme->file_type));
   WISP_TRY(wisp_gguf_writer_set_u32(&c->writer, "general.quantization_version", 2));
   wisp_gguf_writer_remove(&c->writer, "wisp.activation_type");
@@ -218,7 +219,7 @@ static wisp_status convert_tensor(conversion *c, const wisp_gguf_tensor *tensor)
       const uint32_t parts = 4 * wisp_threads_count(c->threads);
       wisp_threads_run(c->threads, convert_rows, &k, k.count < parts ? (uint32_t)k.count : parts);
       if (atomic_load(&k.not_finite))
-        return wisp_fail(c->host, WISP_ERROR_FORMAT, "%s: tensor '%.*s' holds values that are not finite", c->source.name,
+        return wisp_fail(c->host, WISP_ERROR_FORMAT, "%s: tensor '%.*s' holds values that are not finite", c->source->name,
                          WISP_TEXT_ARGS(tensor->name));
     }
     WISP_TRY(wisp_gguf_writer_data(&c->writer, converted, (size_t)(k.count * to)));
@@ -245,11 +246,11 @@ static wisp_status convert(conversion *c) {
   WISP_TRY(find_scheme(c->host, p->type, &c->scheme));
   WISP_TRY(find_scheme(c->host, p->embedding_type ? p->embedding_type : p->type, &embedding));
   c->embedding = p->embedding_type ? embedding->matrices : c->scheme->embedding;
-  WISP_TRY(wisp_bytes_open(&c->bytes, c->host, &p->source));
-  WISP_TRY(wisp_gguf_open(&c->source, c->host, &c->bytes));
-  if (c->source.tensor_count == 0)
-    return wisp_fail(c->host, WISP_ERROR_FORMAT, "%s: has no tensors; there is nothing to convert", c->source.name);
-  WISP_TRY(wisp_importance_open(&c->importance, c->host, &p->importance, &c->source));
+  WISP_TRY(wisp_model_file_open(&c->file, c->host, &p->source, false));
+  c->source = c->file.gguf;
+  if (c->source->tensor_count == 0)
+    return wisp_fail(c->host, WISP_ERROR_FORMAT, "%s: has no tensors; there is nothing to convert", c->source->name);
+  WISP_TRY(wisp_importance_open(&c->importance, c->host, &p->importance, c->source));
 
   const uint32_t cores = wisp_cpu_cores(), most = cores < WISP_THREADS_MAX ? cores : WISP_THREADS_MAX;
   WISP_TRY(wisp_threads_create(&c->threads, c->host, p->threads ? p->threads : most));
@@ -258,7 +259,7 @@ static wisp_status convert(conversion *c) {
   WISP_TRY(decide(c));
   WISP_TRY(allocate(c));
   WISP_TRY(wisp_gguf_writer_begin(&c->writer));
-  for (uint64_t i = 0; i < c->source.tensor_count; i++) WISP_TRY(convert_tensor(c, &c->source.tensors[i]));
+  for (uint64_t i = 0; i < c->source->tensor_count; i++) WISP_TRY(convert_tensor(c, &c->source->tensors[i]));
   return wisp_gguf_writer_end(&c->writer);
 }
 
@@ -275,7 +276,6 @@ wisp_status wisp_convert(const wisp_convert_params *params, wisp_convert_result 
   wisp_gguf_writer_close(&c.writer);
   wisp_threads_destroy(&c.threads);
   wisp_importance_close(&c.importance);
-  wisp_gguf_close(&c.source);
-  wisp_bytes_close(&c.bytes, c.host);
+  wisp_model_file_close(&c.file, c.host);
   return status;
 }

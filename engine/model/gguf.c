@@ -338,6 +338,18 @@ wisp_status wisp_gguf_open(wisp_gguf *gguf, const wisp_host *host, const wisp_by
   return status;
 }
 
+wisp_status wisp_gguf_set_tensors(wisp_gguf *gguf, wisp_gguf_tensor *tensors, uint64_t count) {
+  wisp_host_free(gguf->host, gguf->tensors);
+  gguf->tensors = tensors;
+  gguf->tensor_count = 0;
+  const void **index = wisp_host_resize(gguf->host, gguf->index, (size_t)(gguf->entry_count + count), sizeof *index);
+  if (!index) return wisp_fail_memory(gguf->host, "the index of keys and tensors", count * sizeof *index);
+  gguf->index = index;
+  gguf->tensor_count = count;
+  for (uint64_t i = 0; i < count; i++) index[gguf->entry_count + i] = &tensors[i];
+  return sort_names(&(reader){.host = gguf->host, .file = gguf->name}, "tensor", index + gguf->entry_count, count);
+}
+
 void wisp_gguf_close(wisp_gguf *gguf) {
   wisp_host_free(gguf->host, gguf->entries);
   wisp_host_free(gguf->host, gguf->tensors);

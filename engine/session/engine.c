@@ -85,15 +85,14 @@ static wisp_status load(wisp_engine *e, const wisp_engine_params *p) {
     WISP_TRY(
         wisp_model_synthesize(&e->model, &e->host, p->source.synthetic, p->source.synthetic_type, p->source.synthetic_seed));
   } else {
-    WISP_TRY(wisp_bytes_open(&e->bytes, &e->host, &p->source));
-    WISP_TRY(wisp_gguf_open(&e->gguf, &e->host, &e->bytes));
-    WISP_TRY(wisp_tokenizer_create(&e->tokenizer, &e->host, &e->gguf));
-    e->chat = wisp_chat_choose(&e->gguf);
+    WISP_TRY(wisp_model_file_open(&e->file, &e->host, &p->source, p->load == WISP_LOAD_VOCABULARY));
+    WISP_TRY(wisp_tokenizer_create(&e->tokenizer, &e->host, e->file.gguf));
+    e->chat = wisp_chat_choose(e->file.gguf);
     if (p->load == WISP_LOAD_VOCABULARY) return WISP_OK;
-    WISP_TRY(wisp_model_from_gguf(&e->model, &e->host, &e->gguf));
+    WISP_TRY(wisp_model_from_gguf(&e->model, &e->host, e->file.gguf));
     if (e->tokenizer && wisp_tokenizer_vocabulary(e->tokenizer) > e->model.vocabulary)
       return wisp_fail(&e->host, WISP_ERROR_FORMAT, "%s: the tokenizer has %u tokens, token_embd.weight only %u rows",
-                       e->bytes.name, wisp_tokenizer_vocabulary(e->tokenizer), e->model.vocabulary);
+                       e->file.gguf->name, wisp_tokenizer_vocabulary(e->tokenizer), e->model.vocabulary);
   }
   return wisp_plan_create(&e->plan, &e->host, &e->model);
 }
@@ -143,8 +142,7 @@ void wisp_engine_destroy(wisp_engine **engine) {
   wisp_plan_close(&e->plan);
   wisp_model_close(&e->model);
   wisp_tokenizer_destroy(&e->tokenizer);
-  wisp_gguf_close(&e->gguf);
-  wisp_bytes_close(&e->bytes, &e->host);
+  wisp_model_file_close(&e->file, &e->host);
   const wisp_host host = e->host;
   wisp_host_free(&host, e);
 }
@@ -238,9 +236,13 @@ wisp_status wisp_engine_copy_bandwidth(wisp_engine *engine, double *gb_per_s) {
 
 /* ---- Text ---- */
 
+/* For messages. */
+static const char *source_name(const wisp_engine *e) {
+  return e->file.gguf ? e->file.gguf->name : "a synthetic model";
+}
+
 static wisp_status no_tokenizer(const wisp_engine *e) {
-  return wisp_fail(&e->host, WISP_ERROR_UNSUPPORTED, "%s has no tokenizer; give token ids",
-                   e->bytes.name ? e->bytes.name : "a synthetic model");
+  return wisp_fail(&e->host, WISP_ERROR_UNSUPPORTED, "%s has no tokenizer; give token ids", source_name(e));
 }
 
 wisp_status wisp_tokenize(const wisp_engine *engine, const char *text, size_t size, unsigned flags, int32_t *ids,
@@ -270,7 +272,7 @@ wisp_status wisp_chat_format(const wisp_engine *engine, const wisp_message *mess
   *size = 0;
   if (!engine->chat)
     return wisp_fail(&engine->host, WISP_ERROR_UNSUPPORTED, "%s has no chat template that Wisp knows; use --raw",
-                     engine->bytes.name ? engine->bytes.name : "a synthetic model");
+                     source_name(engine));
   return wisp_chat_write(engine->chat, &engine->host, messages, count, open_reply, text, capacity, size);
 }
 

@@ -3,6 +3,7 @@
 #ifndef WISP_SESSION_ENGINE_H
 #define WISP_SESSION_ENGINE_H
 
+#include "model/model_file.h"
 #include "session/executor.h"
 #include "tokenizer/chat.h"
 #include "tokenizer/tokenizer.h"
@@ -10,13 +11,12 @@
 struct wisp_engine {
   wisp_host host;
   wisp_load load;
-  wisp_bytes bytes;
-  wisp_gguf gguf;
-  wisp_tokenizer *tokenizer;                 /* NULL: the file has none */
-  const wisp_chat_format_def *chat;          /* NULL: no template that Wisp knows */
+  wisp_model_file file;
+  wisp_tokenizer *tokenizer;        /* NULL: the file has none */
+  const wisp_chat_format_def *chat; /* NULL: no template that Wisp knows */
   wisp_model model;
   wisp_plan plan;
-  wisp_executor *executor;                   /* NULL unless WISP_LOAD_ALL */
+  wisp_executor *executor; /* NULL unless WISP_LOAD_ALL */
   uint32_t max_context;
   double load_ms, init_ms;
 };

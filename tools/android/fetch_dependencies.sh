@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Fills a folder with what a cross build needs besides the compiler (CMake: -DWISP_DEPS_DIR=FOLDER): Vulkan headers and volk from
-# the installed Debian packages, utf8proc's C sources from Debian's source package, checked by apt. Nothing is installed.
+# the installed Debian packages, utf8proc's and cJSON's C sources from Debian's source packages, checked by apt. Nothing is installed.
 #
-#   tools/android/fetch_dependencies.sh [FOLDER]      FOLDER/include, FOLDER/utf8proc; default: build-android-deps
+#   tools/android/fetch_dependencies.sh [FOLDER]      FOLDER/include, .../utf8proc, .../cjson; default: build-android-deps
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 folder=$(realpath -m "${1:-build-android-deps}")
@@ -13,7 +13,7 @@ fail() {
   exit 1
 }
 
-if [[ -s $folder/utf8proc/utf8proc.c && -s $folder/include/volk.h && -s $folder/include/vulkan/vulkan.h ]]; then exit 0; fi
+if [[ -s $folder/utf8proc/utf8proc.c && -s $folder/cjson/cJSON.c && -s $folder/include/volk.h && -s $folder/include/vulkan/vulkan.h ]]; then exit 0; fi
 for tool in apt-get dpkg-source; do
   command -v $tool >/dev/null || fail "$tool is missing: Debian or Ubuntu with dpkg-dev is needed"
 done
@@ -31,16 +31,21 @@ apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) main' 'Identifier:
 [[ -s $work/sources.list ]] || fail "apt has no package sources: apt-get update"
 own=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State=$work/state"
   -o Dir::State::status=/var/lib/dpkg/status -o "Dir::Cache=$work/cache")
-echo "fetch_dependencies: downloading the sources of utf8proc" >&2
-if ! (cd "$work" && { apt-get -q "${own[@]}" update || true; } && apt-get -q "${own[@]}" --download-only source utf8proc) >"$work/log" 2>&1; then
+echo "fetch_dependencies: downloading the sources of utf8proc and cJSON" >&2
+if ! (cd "$work" && { apt-get -q "${own[@]}" update || true; } && apt-get -q "${own[@]}" --download-only source utf8proc cjson) >"$work/log" 2>&1; then
   tail -n 5 "$work/log" >&2
-  fail "the source package utf8proc could not be downloaded"
+  fail "the source packages utf8proc and cjson could not be downloaded"
 fi
-(cd "$work" && dpkg-source --no-check -x utf8proc_*.dsc source >log 2>&1) || fail "the source package utf8proc could not be unpacked"
+for package in utf8proc cjson; do
+  (cd "$work" && dpkg-source --no-check -x "$package"_*.dsc "$package" >log 2>&1) || fail "the source package $package could not be unpacked"
+done
 
 cp -r /usr/include/vulkan /usr/include/volk.h "$folder/include/"
 if [[ -d /usr/include/vk_video ]]; then cp -r /usr/include/vk_video "$folder/include/"; fi
-cp "$work/source/utf8proc.h" "$folder/include/"
-mkdir -p "$folder/utf8proc"
-cp "$work/source/utf8proc_data.c" "$work/source/LICENSE.md" "$folder/utf8proc/"
-cp "$work/source/utf8proc.c" "$folder/utf8proc/" # last: it says that all is there
+mkdir -p "$folder/utf8proc" "$folder/cjson" "$folder/include/cjson"
+cp "$work/utf8proc/utf8proc.h" "$folder/include/"
+cp "$work/cjson/cJSON.h" "$folder/include/cjson/"
+cp "$work/cjson/cJSON.h" "$work/cjson/LICENSE" "$folder/cjson/"
+cp "$work/cjson/cJSON.c" "$folder/cjson/"
+cp "$work/utf8proc/utf8proc_data.c" "$work/utf8proc/LICENSE.md" "$folder/utf8proc/"
+cp "$work/utf8proc/utf8proc.c" "$folder/utf8proc/" # last: it says that all is there
