@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shapes.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -139,6 +140,7 @@ wisp_status shape_model(wisp_model *model, const wisp_host *host, const shape *s
   *model = (wisp_model){.host = host};
   if (!read_types(s->types, types)) return wisp_fail(host, WISP_ERROR_ARGUMENT, "shape %s: unknown type", s->name);
   *model = (wisp_model){.host = host,
+                        .arena = {.host = host},
                         .architecture = "llama",
                         .width = s->width,
                         .heads = s->heads,
@@ -151,12 +153,15 @@ wisp_status shape_model(wisp_model *model, const wisp_host *host, const shape *s
                         .block_repeat = 1,
                         .norm_epsilon = 1e-5f,
                         .rope_theta = 10000.0f,
+                        .rope_divisor = 1,
+                        .attention_scale = 1 / sqrtf((float)s->head_size),
+                        .embedding_scale = 1,
                         .head_shared = types[7] == types[8]};
   snprintf(model->name, sizeof model->name, "%s", s->name);
-  model->blocks = model->owned[0] = wisp_host_alloc(host, blocks, sizeof *model->blocks);
+  model->blocks = wisp_arena_alloc(&model->arena, blocks, sizeof *model->blocks);
   const size_t norm_count = (2 * (size_t)blocks + 1) * s->width, bytes = model->blocks ? lay_out(model, types, NULL) : 0;
-  float *norms = model->owned[1] = wisp_host_alloc(host, norm_count, sizeof(float));
-  uint8_t *weights = model->owned[2] = wisp_host_alloc(host, 1, bytes);
+  float *norms = wisp_arena_alloc(&model->arena, norm_count, sizeof(float));
+  uint8_t *weights = wisp_arena_alloc(&model->arena, 1, bytes);
   if (!model->blocks || !norms || !weights) {
     wisp_model_close(model);
     return wisp_fail_memory(host, s->name, bytes);
