@@ -193,8 +193,8 @@ struct wvk_commands {
   VkCommandBuffer handle;
   VkQueryPool queries;
   uint32_t timestamps;
-  uint32_t dispatches, barriers;     /* recorded */
-  const struct wvk_set *bound;       /* recorded last, with its offsets: binding it again is left out */
+  uint32_t dispatches, barriers; /* recorded */
+  const struct wvk_set *bound;   /* recorded last, with its offsets: binding it again is left out */
   uint32_t bound_offsets[WVK_MAX_BINDINGS];
   struct wvk_submission *submission; /* the last one, NULL before it */
 };

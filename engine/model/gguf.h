@@ -68,9 +68,9 @@ typedef struct wisp_gguf {
 wisp_status wisp_gguf_open(wisp_gguf *gguf, const wisp_host *host, const wisp_bytes *bytes);
 void wisp_gguf_close(wisp_gguf *gguf); /* accepts a zeroed struct */
 
-/* For a model that is no GGUF file, of which gguf has the metadata: makes these its tensors. The table, from gguf's host, belongs
- * to gguf from here on, also on failure; names and data must outlive it, offsets mean nothing. A name that appears twice is
- * FORMAT. */
+/* For a model that is no GGUF file, of which gguf has the metadata: makes these its tensors. The table, from gguf's host,
+ * belongs to gguf from here on, also on failure; names and data must outlive it, offsets mean nothing. A name that appears
+ * twice is FORMAT. */
 wisp_status wisp_gguf_set_tensors(wisp_gguf *gguf, wisp_gguf_tensor *tensors, uint64_t count);
 
 const wisp_gguf_entry *wisp_gguf_find(const wisp_gguf *gguf, const char *key);          /* NULL if absent */

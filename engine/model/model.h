@@ -11,54 +11,56 @@
 typedef struct wisp_matrix {
   const wisp_dtype_info *type;
   uint32_t rows, cols;
-  const uint8_t *data;           /* rows * wisp_matrix_row_bytes */
+  const uint8_t *data; /* rows * wisp_matrix_row_bytes */
 } wisp_matrix;
 
 static inline uint64_t wisp_matrix_row_bytes(const wisp_matrix *matrix) {
   return (uint64_t)(matrix->cols / matrix->type->block_weights) * matrix->type->block_bytes;
 }
-static inline uint64_t wisp_matrix_bytes(const wisp_matrix *matrix) { return matrix->rows * wisp_matrix_row_bytes(matrix); }
+static inline uint64_t wisp_matrix_bytes(const wisp_matrix *matrix) {
+  return matrix->rows * wisp_matrix_row_bytes(matrix);
+}
 
 typedef struct wisp_block {
-  const float *attn_norm;        /* [width] */
-  wisp_matrix q;                 /* [heads * head_size][width]; rows 2i, 2i+1 of a head are one RoPE pair */
-  wisp_matrix k;                 /* [kv_heads * head_size][width]; likewise */
-  wisp_matrix v;                 /* [kv_heads * head_size][width] */
-  wisp_matrix attn_out;          /* [width][heads * head_size] */
-  const float *ffn_norm;         /* [width] */
-  wisp_matrix gate, up;          /* [ffn_width][width] */
-  wisp_matrix down;              /* [width][ffn_width] */
+  const float *attn_norm; /* [width] */
+  wisp_matrix q;          /* [heads * head_size][width]; rows 2i, 2i+1 of a head are one RoPE pair */
+  wisp_matrix k;          /* [kv_heads * head_size][width]; likewise */
+  wisp_matrix v;          /* [kv_heads * head_size][width] */
+  wisp_matrix attn_out;   /* [width][heads * head_size] */
+  const float *ffn_norm;  /* [width] */
+  wisp_matrix gate, up;   /* [ffn_width][width] */
+  wisp_matrix down;       /* [width][ffn_width] */
   /* What only some architectures have; NULL or 0 elsewhere. */
-  const float *q_bias, *k_bias, *v_bias;         /* [rows of the matrix], in the order of its rows */
-  const float *q_norm, *k_norm;                  /* [head_size]: rmsnorm of each head before RoPE, in the order of the rows */
-  const float *attn_post_norm, *ffn_post_norm;   /* [width]: rmsnorm of what attn_out and down add */
-  uint32_t window;               /* positions that a token sees, itself included; 0 = all */
+  const float *q_bias, *k_bias, *v_bias;       /* [rows of the matrix], in the order of its rows */
+  const float *q_norm, *k_norm;                /* [head_size]: rmsnorm of each head before RoPE, in the order of the rows */
+  const float *attn_post_norm, *ffn_post_norm; /* [width]: rmsnorm of what attn_out and down add */
+  uint32_t window;                             /* positions that a token sees, itself included; 0 = all */
 } wisp_block;
 
 typedef struct wisp_model {
   const wisp_host *host;
   char name[128];
-  char architecture[32];         /* GGUF general.architecture */
+  char architecture[32]; /* GGUF general.architecture */
   uint32_t width, heads, kv_heads, head_size, ffn_width, vocabulary;
-  uint32_t context_length;       /* tokens the model was trained for */
-  uint32_t weight_blocks;        /* blocks with weights of their own */
-  uint32_t block_repeat;         /* each is run so many times in a row */
+  uint32_t context_length; /* tokens the model was trained for */
+  uint32_t weight_blocks;  /* blocks with weights of their own */
+  uint32_t block_repeat;   /* each is run so many times in a row */
   float norm_epsilon;
   float rope_theta;
-  bool int8_activations;         /* w8a8: what a matrix is multiplied with is rounded to 8 bits first, a scale for each token */
-  const float *rope_factors;     /* [head_size / 2] divisors of the frequencies, or NULL */
-  float rope_divisor;            /* of all frequencies; 1 = none */
-  float rope_theta_windowed;     /* of blocks with a window; 0 = rope_theta, without factors or divisor otherwise */
-  float attention_scale;         /* of q . k */
+  bool int8_activations;     /* w8a8: what a matrix is multiplied with is rounded to 8 bits first, a scale for each token */
+  const float *rope_factors; /* [head_size / 2] divisors of the frequencies, or NULL */
+  float rope_divisor;        /* of all frequencies; 1 = none */
+  float rope_theta_windowed; /* of blocks with a window; 0 = rope_theta, without factors or divisor otherwise */
+  float attention_scale;     /* of q . k */
   float embedding_scale;
-  bool gelu;                     /* tanh-approximated GELU for SiLU */
-  bool qk_norm_plain;            /* rmsnorm of each head of q and k, without weights, behind RoPE */
-  wisp_block *blocks;            /* [weight_blocks] */
-  wisp_matrix embedding;         /* [vocabulary][width] */
-  const float *final_norm;       /* [width] */
-  wisp_matrix head;              /* [vocabulary][width]; the embedding itself if head_shared */
+  bool gelu;               /* tanh-approximated GELU for SiLU */
+  bool qk_norm_plain;      /* rmsnorm of each head of q and k, without weights, behind RoPE */
+  wisp_block *blocks;      /* [weight_blocks] */
+  wisp_matrix embedding;   /* [vocabulary][width] */
+  const float *final_norm; /* [width] */
+  wisp_matrix head;        /* [vocabulary][width]; the embedding itself if head_shared */
   bool head_shared;
-  wisp_arena arena;              /* private: what is not in the file's mapping */
+  wisp_arena arena; /* private: what is not in the file's mapping */
 } wisp_model;
 
 /* From a GGUF file; gguf and its bytes must outlive the model. A missing key or tensor, a wrong shape or type, an unknown

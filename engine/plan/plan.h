@@ -6,33 +6,33 @@
 #include "model/model.h"
 
 typedef enum wisp_op_kind {
-  WISP_OP_EMBED,       /* x = embedding[token] */
-  WISP_OP_QKV,         /* q, k, v = M rmsnorm(x) + bias; norm and RoPE on heads of q and k; k, v into the KV slot */
-  WISP_OP_ATTENTION,   /* a = softmax(q K' * attention_scale) V, grouped-query, causal, within the block's window */
-  WISP_OP_ATTN_OUT,    /* x += post_norm(M a) */
-  WISP_OP_GATE_UP,     /* h = silu(G rmsnorm(x)) * (U rmsnorm(x)); or gelu */
-  WISP_OP_DOWN,        /* x += post_norm(M h) */
-  WISP_OP_HEAD,        /* logits = M rmsnorm(x) */
-  WISP_OP_SAMPLE       /* next token = argmax(logits), ties to the lowest id; position moves on */
+  WISP_OP_EMBED,     /* x = embedding[token] */
+  WISP_OP_QKV,       /* q, k, v = M rmsnorm(x) + bias; norm and RoPE on heads of q and k; k, v into the KV slot */
+  WISP_OP_ATTENTION, /* a = softmax(q K' * attention_scale) V, grouped-query, causal, within the block's window */
+  WISP_OP_ATTN_OUT,  /* x += post_norm(M a) */
+  WISP_OP_GATE_UP,   /* h = silu(G rmsnorm(x)) * (U rmsnorm(x)); or gelu */
+  WISP_OP_DOWN,      /* x += post_norm(M h) */
+  WISP_OP_HEAD,      /* logits = M rmsnorm(x) */
+  WISP_OP_SAMPLE     /* next token = argmax(logits), ties to the lowest id; position moves on */
 } wisp_op_kind;
 
 typedef struct wisp_op {
   wisp_op_kind kind;
-  int32_t executed_block;            /* -1 outside blocks */
-  uint32_t weight_block, kv_slot;    /* inside blocks */
-  const wisp_block *block;           /* NULL outside blocks */
-  const float *norm;                 /* of the input: [width], or NULL */
-  const float *post_norm;            /* of what is added to x: [width], or NULL */
-  const wisp_matrix *matrices[3];    /* q, k, v | attn_out | gate, up | down | embedding | head */
+  int32_t executed_block;         /* -1 outside blocks */
+  uint32_t weight_block, kv_slot; /* inside blocks */
+  const wisp_block *block;        /* NULL outside blocks */
+  const float *norm;              /* of the input: [width], or NULL */
+  const float *post_norm;         /* of what is added to x: [width], or NULL */
+  const wisp_matrix *matrices[3]; /* q, k, v | attn_out | gate, up | down | embedding | head */
   uint32_t matrix_count;
 } wisp_op;
 
 typedef struct wisp_plan {
   const wisp_host *host;
   const wisp_model *model;
-  uint32_t executed_blocks;          /* weight_blocks * block_repeat */
-  uint32_t kv_slots;                 /* one for each executed block */
-  wisp_op *ops;                      /* embed, 5 for each executed block, head, sample */
+  uint32_t executed_blocks; /* weight_blocks * block_repeat */
+  uint32_t kv_slots;        /* one for each executed block */
+  wisp_op *ops;             /* embed, 5 for each executed block, head, sample */
   uint32_t op_count;
 } wisp_plan;
 
@@ -43,7 +43,7 @@ typedef void wisp_observe_fn(void *user, const wisp_matrix *matrix, const float 
 wisp_status wisp_plan_create(wisp_plan *plan, const wisp_host *host, const wisp_model *model);
 void wisp_plan_close(wisp_plan *plan);
 
-const char *wisp_op_name(wisp_op_kind kind);   /* "embed", "qkv", "attention", "attn_out", "gate_up", "down", "head", "sample" */
+const char *wisp_op_name(wisp_op_kind kind); /* "embed", "qkv", "attention", "attn_out", "gate_up", "down", "head", "sample" */
 
 /* For tokens tokens from position on: weights read once, KV rows and activations (float) read and written. */
 uint64_t wisp_op_bytes(const wisp_plan *plan, const wisp_op *op, uint32_t tokens, uint32_t position);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a session asks of a device: an executor holds the weights, a timeline holds one KV cache. CPU and GPU give the same table,
- * and both walk the plan's op list. An executor may serve several timelines from several threads; a timeline one at a time. */
+ * What a session asks of a device: an executor holds the weights, a timeline holds one KV cache. CPU and GPU give the same
+ * table, and both walk the plan's op list. An executor may serve several timelines from several threads; a timeline one at a
+ * time. */
 #ifndef WISP_SESSION_EXECUTOR_H
 #define WISP_SESSION_EXECUTOR_H
 
@@ -8,31 +9,33 @@
 
 #include "plan/plan.h"
 
-typedef struct wisp_executor { const struct wisp_executor_api *api; } wisp_executor;   /* first member of the real one */
-typedef struct wisp_timeline {                                                         /* likewise */
+typedef struct wisp_executor {
+  const struct wisp_executor_api *api;
+} wisp_executor;               /* first member of the real one */
+typedef struct wisp_timeline { /* likewise */
   wisp_executor *executor;
-  uint32_t context;      /* tokens there is room for */
-  uint32_t length;       /* tokens evaluated: their K and V are in the cache */
-  const atomic_int *cancel;      /* set to 1 by another thread: stop soon with CANCELLED; checked between steps */
-  wisp_observe_fn *observe;      /* NULL = nobody looks; the CPU only */
+  uint32_t context;         /* tokens there is room for */
+  uint32_t length;          /* tokens evaluated: their K and V are in the cache */
+  const atomic_int *cancel; /* set to 1 by another thread: stop soon with CANCELLED; checked between steps */
+  wisp_observe_fn *observe; /* NULL = nobody looks; the CPU only */
   void *observe_user;
 } wisp_timeline;
 
 typedef struct wisp_executor_params {
   const wisp_host *host;
-  const wisp_plan *plan;             /* must outlive the executor */
-  int32_t device_index;              /* Vulkan: -1 = best */
-  uint32_t threads;                  /* CPU: 0 = one for each physical core */
-  uint32_t max_context;              /* longest timeline that will be asked for */
+  const wisp_plan *plan; /* must outlive the executor */
+  int32_t device_index;  /* Vulkan: -1 = best */
+  uint32_t threads;      /* CPU: 0 = one for each physical core */
+  uint32_t max_context;  /* longest timeline that will be asked for */
   bool validate;
-  bool compile_only;                 /* build pipelines with statistics, put no weights on the device, execute nothing */
+  bool compile_only; /* build pipelines with statistics, put no weights on the device, execute nothing */
   wisp_cache cache;
   void (*progress)(void *user, const char *stage, float fraction);
   void *progress_user;
 } wisp_executor_params;
 
 typedef struct wisp_executor_api {
-  const char *backend;               /* "cpu", "vulkan" */
+  const char *backend; /* "cpu", "vulkan" */
 
   wisp_status (*create)(wisp_executor **executor, const wisp_executor_params *params);
   void (*destroy)(wisp_executor *executor);
@@ -40,8 +43,8 @@ typedef struct wisp_executor_api {
   wisp_status (*timeline_create)(wisp_timeline **timeline, wisp_executor *executor, uint32_t context, wisp_kv_type kv_type);
   void (*timeline_destroy)(wisp_timeline *timeline);
 
-  /* Evaluates count >= 1 tokens behind those held (the caller has checked room and ids); logits as wisp_session_append. Afterwards
-   * the logits of the last token are known to the timeline. On CANCELLED length says how far it came. */
+  /* Evaluates count >= 1 tokens behind those held (the caller has checked room and ids); logits as wisp_session_append.
+   * Afterwards the logits of the last token are known to the timeline. On CANCELLED length says how far it came. */
   wisp_status (*append)(wisp_timeline *timeline, const int32_t *ids, size_t count, wisp_logits which, float *logits);
 
   /* Logits of the last evaluated token, [vocabulary]. Not after truncate. */
@@ -63,7 +66,7 @@ typedef struct wisp_executor_api {
   wisp_status (*copy_bandwidth)(wisp_executor *executor, double *gb_per_s);
 } wisp_executor_api;
 
-extern const wisp_executor_api wisp_cpu_executor;   /* engine/cpu/executor.c */
-extern const wisp_executor_api wisp_gpu_executor;   /* engine/gpu/executor.c */
+extern const wisp_executor_api wisp_cpu_executor; /* engine/cpu/executor.c */
+extern const wisp_executor_api wisp_gpu_executor; /* engine/gpu/executor.c */
 
 #endif

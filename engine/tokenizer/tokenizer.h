@@ -9,8 +9,12 @@
 typedef struct wisp_tokenizer wisp_tokenizer;
 
 typedef enum wisp_token_type { /* GGUF tokenizer.ggml.token_type */
-  WISP_TOKEN_NORMAL = 1, WISP_TOKEN_UNKNOWN = 2, WISP_TOKEN_CONTROL = 3, WISP_TOKEN_USER = 4, WISP_TOKEN_UNUSED = 5,
-  WISP_TOKEN_BYTE = 6
+                               WISP_TOKEN_NORMAL = 1,
+                               WISP_TOKEN_UNKNOWN = 2,
+                               WISP_TOKEN_CONTROL = 3,
+                               WISP_TOKEN_USER = 4,
+                               WISP_TOKEN_UNUSED = 5,
+                               WISP_TOKEN_BYTE = 6
 } wisp_token_type;
 
 /* gguf (and its bytes) must outlive the tokenizer. A file without tokenizer.ggml.model: *tokenizer = NULL and OK. */

@@ -21,15 +21,15 @@
 #include <stdint.h>
 
 #if defined(_WIN32) && defined(WISP_SHARED)
-#  ifdef WISP_BUILD
-#    define WISP_API __declspec(dllexport)
-#  else
-#    define WISP_API __declspec(dllimport)
-#  endif
-#elif defined(__GNUC__)
-#  define WISP_API __attribute__((visibility("default")))
+#ifdef WISP_BUILD
+#define WISP_API __declspec(dllexport)
 #else
-#  define WISP_API
+#define WISP_API __declspec(dllimport)
+#endif
+#elif defined(__GNUC__)
+#define WISP_API __attribute__((visibility("default")))
+#else
+#define WISP_API
 #endif
 
 #ifdef __cplusplus
@@ -42,14 +42,14 @@ extern "C" {
 
 typedef enum wisp_status {
   WISP_OK = 0,
-  WISP_ERROR_ARGUMENT = 1,       /* a parameter is out of its range */
-  WISP_ERROR_IO = 2,             /* a file could not be opened or read */
-  WISP_ERROR_FORMAT = 3,         /* a file is damaged or not what it claims to be */
-  WISP_ERROR_UNSUPPORTED = 4,    /* well-formed, but not something this build runs */
-  WISP_ERROR_MEMORY = 5,         /* host or device memory is exhausted */
-  WISP_ERROR_DEVICE = 6,         /* no such device, or the driver failed */
-  WISP_ERROR_CONTEXT_FULL = 7,   /* the session holds as many tokens as it has room for */
-  WISP_ERROR_CANCELLED = 8       /* wisp_session_cancel was called */
+  WISP_ERROR_ARGUMENT = 1,     /* a parameter is out of its range */
+  WISP_ERROR_IO = 2,           /* a file could not be opened or read */
+  WISP_ERROR_FORMAT = 3,       /* a file is damaged or not what it claims to be */
+  WISP_ERROR_UNSUPPORTED = 4,  /* well-formed, but not something this build runs */
+  WISP_ERROR_MEMORY = 5,       /* host or device memory is exhausted */
+  WISP_ERROR_DEVICE = 6,       /* no such device, or the driver failed */
+  WISP_ERROR_CONTEXT_FULL = 7, /* the session holds as many tokens as it has room for */
+  WISP_ERROR_CANCELLED = 8     /* wisp_session_cancel was called */
 } wisp_status;
 
 /* A constant string such as "context full"; never NULL. */
@@ -61,10 +61,10 @@ WISP_API const char *wisp_version(void);
 /* ---- Host: words and memory -------------------------------------------------------------------------------------- */
 
 typedef enum wisp_log_level {
-  WISP_LOG_ERROR = 0,   /* the call fails because of this; one line a failure */
-  WISP_LOG_WARN = 1,    /* the call goes on, but not as one would expect (a variant was refused, a file contradicts itself) */
-  WISP_LOG_INFO = 2,    /* what was chosen: device, tier, kernels */
-  WISP_LOG_DEBUG = 3    /* for people who work on Wisp */
+  WISP_LOG_ERROR = 0, /* the call fails because of this; one line a failure */
+  WISP_LOG_WARN = 1,  /* the call goes on, but not as one would expect (a variant was refused, a file contradicts itself) */
+  WISP_LOG_INFO = 2,  /* what was chosen: device, tier, kernels */
+  WISP_LOG_DEBUG = 3  /* for people who work on Wisp */
 } wisp_log_level;
 
 /* text is one line without its newline, alive for the call. May come from any thread that calls the library. */
@@ -82,24 +82,24 @@ typedef struct wisp_host {
 /* ---- Devices ------------------------------------------------------------------------------------------------------ */
 
 typedef struct wisp_device_info {
-  char backend[8];             /* "cpu" or "vulkan" */
-  char selector[16];           /* what to pass as device: "cpu", "vulkan:0", ... */
-  char name[256];              /* "NVIDIA H100 80GB HBM3", "AMD EPYC" */
-  char driver[256];            /* driver name and version; empty for the CPU */
-  char kind[16];               /* "cpu", "integrated", "discrete", "virtual", "software", "other" */
-  char tier[8];                /* "T0", "T1", "T1s", "T2": docs/portability.md; empty for the CPU */
-  uint32_t api_version;        /* VK_MAKE_API_VERSION, 0 for the CPU */
-  uint32_t subgroup_size;      /* 0 for the CPU */
-  uint32_t max_workgroup;      /* invocations */
-  uint32_t shared_memory;      /* bytes */
-  uint64_t max_binding;        /* bytes of one storage-buffer binding */
-  uint64_t memory;             /* bytes of the largest device-local heap, or of physical memory */
+  char backend[8];        /* "cpu" or "vulkan" */
+  char selector[16];      /* what to pass as device: "cpu", "vulkan:0", ... */
+  char name[256];         /* "NVIDIA H100 80GB HBM3", "AMD EPYC" */
+  char driver[256];       /* driver name and version; empty for the CPU */
+  char kind[16];          /* "cpu", "integrated", "discrete", "virtual", "software", "other" */
+  char tier[8];           /* "T0", "T1", "T1s", "T2": docs/portability.md; empty for the CPU */
+  uint32_t api_version;   /* VK_MAKE_API_VERSION, 0 for the CPU */
+  uint32_t subgroup_size; /* 0 for the CPU */
+  uint32_t max_workgroup; /* invocations */
+  uint32_t shared_memory; /* bytes */
+  uint64_t max_binding;   /* bytes of one storage-buffer binding */
+  uint64_t memory;        /* bytes of the largest device-local heap, or of physical memory */
   bool unified_memory;
-  bool usable;                 /* meets tier T0; why_not says what is missing */
+  bool usable; /* meets tier T0; why_not says what is missing */
   char why_not[128];
   /* Optional features as the engine would use them, after WISP_CAPS. */
   bool float16, int8, storage16, storage8, subgroup_arithmetic, subgroup_shuffle, int_dot, cooperative_matrix,
-    timeline_semaphore, timestamps, memory_model;
+      timeline_semaphore, timestamps, memory_model;
 } wisp_device_info;
 
 /* Lists up to capacity devices, the CPU last; *count is how many there are. A machine without a Vulkan driver lists only the
@@ -114,22 +114,22 @@ typedef struct wisp_session wisp_session;
 /* Where a model comes from: exactly one of path, data, fd >= 0, read, synthetic. */
 typedef struct wisp_model_source {
   const char *path;
-  const void *data;              /* size bytes; must stay until the engine is destroyed */
+  const void *data; /* size bytes; must stay until the engine is destroyed */
   uint64_t size;
-  int fd;                        /* bytes [offset, offset + size) of an open file; size 0 = to its end. Not closed. */
+  int fd; /* bytes [offset, offset + size) of an open file; size 0 = to its end. Not closed. */
   uint64_t offset;
   /* Fills buffer with size bytes from offset, returns false on failure; total = size above. Called from the creating thread. */
   bool (*read)(void *user, uint64_t offset, void *buffer, uint64_t size);
   void *read_user;
-  const char *synthetic;         /* a named shape with random weights, e.g. "mobilellm-125m"; see wisp_synthetic_names */
-  const char *synthetic_type;    /* "q4_0", "q8_0", "f16", ...; NULL = "q4_0" */
+  const char *synthetic;      /* a named shape with random weights, e.g. "mobilellm-125m"; see wisp_synthetic_names */
+  const char *synthetic_type; /* "q4_0", "q8_0", "f16", ...; NULL = "q4_0" */
   uint64_t synthetic_seed;
 } wisp_model_source;
 
 typedef enum wisp_load {
-  WISP_LOAD_VOCABULARY = 0,      /* metadata and tokenizer only: files without tensors work */
-  WISP_LOAD_DESCRIPTION = 1,     /* + description and plan, checked against the tensors; nothing is put on a device */
-  WISP_LOAD_PIPELINES = 2,       /* + the pipelines built on the device, with statistics; no weights there, nothing executed */
+  WISP_LOAD_VOCABULARY = 0,  /* metadata and tokenizer only: files without tensors work */
+  WISP_LOAD_DESCRIPTION = 1, /* + description and plan, checked against the tensors; nothing is put on a device */
+  WISP_LOAD_PIPELINES = 2,   /* + the pipelines built on the device, with statistics; no weights there, nothing executed */
   WISP_LOAD_ALL = 3
 } wisp_load;
 
@@ -144,12 +144,12 @@ typedef struct wisp_cache {
 typedef struct wisp_engine_params {
   wisp_host host;
   wisp_model_source source;
-  wisp_load load;                /* default WISP_LOAD_ALL */
-  const char *device;            /* "auto" (default), "cpu", "vulkan", "vulkan:INDEX" */
-  uint32_t threads;              /* CPU threads; 0 = one for each physical core */
-  uint32_t max_context;          /* tokens; bounds every session of the engine; 0 = the model's own context length */
-  bool validate;                 /* Vulkan validation layer on (also by WISP_VALIDATE=1) */
-  wisp_cache cache;              /* optional */
+  wisp_load load;       /* default WISP_LOAD_ALL */
+  const char *device;   /* "auto" (default), "cpu", "vulkan", "vulkan:INDEX" */
+  uint32_t threads;     /* CPU threads; 0 = one for each physical core */
+  uint32_t max_context; /* tokens; bounds every session of the engine; 0 = the model's own context length */
+  bool validate;        /* Vulkan validation layer on (also by WISP_VALIDATE=1) */
+  wisp_cache cache;     /* optional */
   /* Optional: fraction in [0, 1] of stage ("load", "upload", "pipelines"); from the creating thread. */
   void (*progress)(void *user, const char *stage, float fraction);
   void *progress_user;
@@ -166,18 +166,18 @@ WISP_API const char *const *wisp_synthetic_names(void);
 
 /* What the model is and what one token costs; strings live as long as the engine. */
 typedef struct wisp_model_info {
-  const char *name, *architecture, *type;   /* type: the most frequent dtype of the matrices, "q4_1" */
+  const char *name, *architecture, *type; /* type: the most frequent dtype of the matrices, "q4_1" */
   uint64_t parameters;
   uint32_t executed_blocks, weight_blocks, kv_slots;
   uint32_t width, heads, kv_heads, head_size, ffn_width, vocabulary, context_length;
-  uint64_t weight_bytes;                    /* as stored in the file */
-  uint64_t kv_bytes_per_token;              /* all slots, f16 */
-  uint64_t bytes_per_token;                 /* read to decode one token at an empty context: weights as on the device, each
-                                               executed block counted */
+  uint64_t weight_bytes;       /* as stored in the file */
+  uint64_t kv_bytes_per_token; /* all slots, f16 */
+  uint64_t bytes_per_token;    /* read to decode one token at an empty context: weights as on the device, each
+                                  executed block counted */
   uint64_t flops_per_token;
-  uint32_t dispatches_per_token, barriers_per_token;   /* of the Vulkan decode plan */
-  float submits_per_token;                  /* greedy decode on Vulkan */
-  uint32_t pipelines;                       /* distinct pipelines of decode and prefill */
+  uint32_t dispatches_per_token, barriers_per_token; /* of the Vulkan decode plan */
+  float submits_per_token;                           /* greedy decode on Vulkan */
+  uint32_t pipelines;                                /* distinct pipelines of decode and prefill */
 } wisp_model_info;
 
 WISP_API void wisp_engine_model_info(const wisp_engine *engine, wisp_model_info *info);
@@ -186,12 +186,12 @@ typedef enum wisp_phase { WISP_PHASE_DECODE = 0, WISP_PHASE_PREFILL = 1 } wisp_p
 
 /* One op of the plan, for people and tools. */
 typedef struct wisp_op_info {
-  const char *name;          /* "qkv", "attention", ... : docs/architecture.md */
-  int32_t executed_block;    /* -1 outside blocks */
+  const char *name;       /* "qkv", "attention", ... : docs/architecture.md */
+  int32_t executed_block; /* -1 outside blocks */
   int32_t weight_block, kv_slot;
-  uint32_t rows, cols;       /* of the op's matrices together, 0 for ops without */
-  const char *type;          /* dtype of the (first) matrix, "" where none */
-  uint64_t bytes, flops;     /* for one token at an empty context */
+  uint32_t rows, cols;   /* of the op's matrices together, 0 for ops without */
+  const char *type;      /* dtype of the (first) matrix, "" where none */
+  uint64_t bytes, flops; /* for one token at an empty context */
 } wisp_op_info;
 
 /* Fills up to capacity entries, returns how many ops the plan of that phase has. */
@@ -199,9 +199,9 @@ WISP_API uint32_t wisp_engine_plan(const wisp_engine *engine, wisp_phase phase, 
 
 /* One built GPU pipeline. */
 typedef struct wisp_pipeline_info {
-  char name[64];             /* shader variant */
-  char constants[512];       /* "rows=576 cols=1536 ..." */
-  char statistics[1024];     /* "name=value; ..." as the driver tells; empty where it does not */
+  char name[64];         /* shader variant */
+  char constants[512];   /* "rows=576 cols=1536 ..." */
+  char statistics[1024]; /* "name=value; ..." as the driver tells; empty where it does not */
 } wisp_pipeline_info;
 
 /* Pipelines that the engine holds (built at creation); 0 on the CPU. */
@@ -210,14 +210,14 @@ WISP_API uint32_t wisp_engine_pipelines(const wisp_engine *engine, wisp_pipeline
 /* How the engine runs, and what it took to get there. */
 typedef struct wisp_engine_stats {
   wisp_device_info device;
-  uint32_t threads;                  /* CPU executor; 0 on Vulkan */
-  double load_ms;                    /* opening, checking and describing the file */
-  double init_ms;                    /* device, upload, pipelines */
-  uint64_t device_bytes;             /* allocated now, all sessions included */
+  uint32_t threads;      /* CPU executor; 0 on Vulkan */
+  double load_ms;        /* opening, checking and describing the file */
+  double init_ms;        /* device, upload, pipelines */
+  uint64_t device_bytes; /* allocated now, all sessions included */
   uint64_t peak_device_bytes;
-  uint32_t pipelines_built;          /* by the driver's compiler, since creation */
-  uint32_t descriptor_writes, allocations;   /* counted since creation; do not grow while decoding */
-  uint64_t dispatches, barriers, submits;    /* likewise, grow */
+  uint32_t pipelines_built;                /* by the driver's compiler, since creation */
+  uint32_t descriptor_writes, allocations; /* counted since creation; do not grow while decoding */
+  uint64_t dispatches, barriers, submits;  /* likewise, grow */
 } wisp_engine_stats;
 
 WISP_API void wisp_engine_get_stats(const wisp_engine *engine, wisp_engine_stats *stats);
@@ -229,8 +229,8 @@ WISP_API wisp_status wisp_engine_copy_bandwidth(wisp_engine *engine, double *gb_
 
 typedef enum wisp_tokenize_flags {
   WISP_TOKENIZE_PLAIN = 0,
-  WISP_TOKENIZE_SPECIAL = 1,     /* special tokens written in the text ("<|im_start|>") become their ids */
-  WISP_TOKENIZE_BOS_EOS = 2      /* add BOS and EOS where the model's metadata asks for it */
+  WISP_TOKENIZE_SPECIAL = 1, /* special tokens written in the text ("<|im_start|>") become their ids */
+  WISP_TOKENIZE_BOS_EOS = 2  /* add BOS and EOS where the model's metadata asks for it */
 } wisp_tokenize_flags;
 
 /* text: size bytes, need not be valid UTF-8 nor end in NUL. Writes at most capacity ids; *count is how many there are, also
@@ -246,16 +246,16 @@ WISP_API size_t wisp_token_bytes(const wisp_engine *engine, int32_t id, bool spe
 WISP_API wisp_status wisp_detokenize(const wisp_engine *engine, const int32_t *ids, size_t count, bool special, char *text,
                                      size_t capacity, size_t *size);
 
-WISP_API bool wisp_token_is_end(const wisp_engine *engine, int32_t id);   /* end of text or of a turn */
+WISP_API bool wisp_token_is_end(const wisp_engine *engine, int32_t id); /* end of text or of a turn */
 
 typedef struct wisp_message {
-  const char *role;      /* "system", "user", "assistant" */
+  const char *role; /* "system", "user", "assistant" */
   const char *content;
 } wisp_message;
 
-/* Writes the conversation as the model was trained to see it, ready for WISP_TOKENIZE_SPECIAL (without BOS_EOS: the template has
- * them), with the opening of the assistant's turn if open_reply. *size is the whole length, NUL not counted. A file without a
- * template that Wisp knows: UNSUPPORTED. */
+/* Writes the conversation as the model was trained to see it, ready for WISP_TOKENIZE_SPECIAL (without BOS_EOS: the template
+ * has them), with the opening of the assistant's turn if open_reply. *size is the whole length, NUL not counted. A file without
+ * a template that Wisp knows: UNSUPPORTED. */
 WISP_API wisp_status wisp_chat_format(const wisp_engine *engine, const wisp_message *messages, size_t count, bool open_reply,
                                       char *text, size_t capacity, size_t *size);
 
@@ -267,20 +267,20 @@ WISP_API const char *wisp_chat_template(const wisp_engine *engine);
 typedef enum wisp_kv_type { WISP_KV_F16 = 0, WISP_KV_F32 = 1 } wisp_kv_type;
 
 typedef struct wisp_sampler_params {
-  float temperature;         /* 0 = greedy */
-  uint32_t top_k;            /* 0 = off */
-  float top_p;               /* 1 = off; (0, 1] */
-  float min_p;               /* 0 = off; [0, 1] */
-  float repetition_penalty;  /* 1 = off; > 0 */
-  uint32_t repetition_window;/* last tokens that are penalised; 0 = all */
-  uint64_t seed;             /* same seed, same tokens */
+  float temperature;          /* 0 = greedy */
+  uint32_t top_k;             /* 0 = off */
+  float top_p;                /* 1 = off; (0, 1] */
+  float min_p;                /* 0 = off; [0, 1] */
+  float repetition_penalty;   /* 1 = off; > 0 */
+  uint32_t repetition_window; /* last tokens that are penalised; 0 = all */
+  uint64_t seed;              /* same seed, same tokens */
 } wisp_sampler_params;
 
-WISP_API wisp_sampler_params wisp_sampler_params_defaults(void);   /* greedy */
+WISP_API wisp_sampler_params wisp_sampler_params_defaults(void); /* greedy */
 
 typedef struct wisp_session_params {
-  uint32_t context;          /* tokens; 0 = min(engine's max_context, 4096) */
-  wisp_kv_type kv_type;      /* default f16 */
+  uint32_t context;     /* tokens; 0 = min(engine's max_context, 4096) */
+  wisp_kv_type kv_type; /* default f16 */
   wisp_sampler_params sampler;
 } wisp_session_params;
 
@@ -290,16 +290,16 @@ WISP_API wisp_session_params wisp_session_params_defaults(void);
 WISP_API wisp_status wisp_session_create(wisp_session **session, wisp_engine *engine, const wisp_session_params *params);
 WISP_API void wisp_session_destroy(wisp_session **session);
 
-WISP_API uint32_t wisp_session_length(const wisp_session *session);    /* tokens held */
-WISP_API uint32_t wisp_session_context(const wisp_session *session);   /* tokens there is room for */
+WISP_API uint32_t wisp_session_length(const wisp_session *session);  /* tokens held */
+WISP_API uint32_t wisp_session_context(const wisp_session *session); /* tokens there is room for */
 
 /* Forgets all tokens from position length on. length <= wisp_session_length. Cheap. */
 WISP_API wisp_status wisp_session_truncate(wisp_session *session, uint32_t length);
 
 typedef enum wisp_logits {
-  WISP_LOGITS_NONE = 0,      /* only fill the KV cache */
-  WISP_LOGITS_LAST = 1,      /* [vocabulary] of the last token */
-  WISP_LOGITS_ALL = 2        /* [count][vocabulary] */
+  WISP_LOGITS_NONE = 0, /* only fill the KV cache */
+  WISP_LOGITS_LAST = 1, /* [vocabulary] of the last token */
+  WISP_LOGITS_ALL = 2   /* [count][vocabulary] */
 } wisp_logits;
 
 /* Runs count tokens (as a batch) behind those already held. logits: room for what which says, in float; may be NULL if NONE.
@@ -311,9 +311,9 @@ WISP_API wisp_status wisp_session_append(wisp_session *session, const int32_t *i
 typedef bool (*wisp_token_fn)(void *user, int32_t id);
 
 typedef struct wisp_generate_params {
-  uint32_t max_tokens;       /* > 0 */
-  bool ignore_end;           /* go on past end tokens */
-  wisp_token_fn on_token;    /* may be NULL */
+  uint32_t max_tokens;    /* > 0 */
+  bool ignore_end;        /* go on past end tokens */
+  wisp_token_fn on_token; /* may be NULL */
   void *user;
 } wisp_generate_params;
 
@@ -329,7 +329,8 @@ WISP_API wisp_status wisp_session_generate(wisp_session *session, const wisp_gen
  * on devices without timestamps. */
 WISP_API wisp_status wisp_session_profile(wisp_session *session, uint32_t tokens, double *op_ns);
 
-/* Makes the running append or generate return CANCELLED soon, from any thread; one that is not running is not affected later. */
+/* Makes the running append or generate return CANCELLED soon, from any thread; one that is not running is not affected later.
+ */
 WISP_API void wisp_session_cancel(wisp_session *session);
 
 /* ---- Conversion --------------------------------------------------------------------------------------------------- */
@@ -342,23 +343,23 @@ typedef bool (*wisp_continue_fn)(void *user, float fraction);
 
 typedef struct wisp_convert_params {
   wisp_host host;
-  wisp_model_source source;      /* not its synthetic kind */
-  wisp_model_source importance;  /* optional: what wisp_calibrate wrote for this model */
-  const char *type;              /* one of wisp_convert_types */
-  const char *embedding_type;    /* of token_embd and output; NULL = as docs/quality.md says for the type */
-  bool plain;                    /* round as other programs do, instead of searching the scales that lose least */
-  uint32_t threads;              /* 0 = one for each physical core */
-  wisp_output_fn write;          /* takes the GGUF file */
+  wisp_model_source source;     /* not its synthetic kind */
+  wisp_model_source importance; /* optional: what wisp_calibrate wrote for this model */
+  const char *type;             /* one of wisp_convert_types */
+  const char *embedding_type;   /* of token_embd and output; NULL = as docs/quality.md says for the type */
+  bool plain;                   /* round as other programs do, instead of searching the scales that lose least */
+  uint32_t threads;             /* 0 = one for each physical core */
+  wisp_output_fn write;         /* takes the GGUF file */
   void *write_user;
-  wisp_continue_fn progress;     /* optional */
+  wisp_continue_fn progress; /* optional */
   void *progress_user;
 } wisp_convert_params;
 
 typedef struct wisp_convert_result {
-  uint64_t parameters;           /* weights of all tensors */
-  uint64_t source_bytes, bytes;  /* of all tensors, as stored */
+  uint64_t parameters;          /* weights of all tensors */
+  uint64_t source_bytes, bytes; /* of all tensors, as stored */
   uint32_t tensors;
-  uint32_t fallbacks;            /* matrices whose rows are no multiple of the type's block: stored as another (logged at INFO) */
+  uint32_t fallbacks; /* matrices whose rows are no multiple of the type's block: stored as another (logged at INFO) */
 } wisp_convert_result;
 
 WISP_API wisp_convert_params wisp_convert_params_defaults(void);
@@ -371,12 +372,12 @@ WISP_API const char *const *wisp_convert_types(void);
 WISP_API wisp_status wisp_convert(const wisp_convert_params *params, wisp_convert_result *result);
 
 typedef struct wisp_calibrate_params {
-  const int32_t *ids;            /* [count]: text that is like what the model will see */
+  const int32_t *ids; /* [count]: text that is like what the model will see */
   size_t count;
-  uint32_t window;               /* tokens evaluated together, >= 1; the last window may be shorter; default 512 */
-  wisp_output_fn write;          /* takes the importance file */
+  uint32_t window;      /* tokens evaluated together, >= 1; the last window may be shorter; default 512 */
+  wisp_output_fn write; /* takes the importance file */
   void *write_user;
-  wisp_continue_fn progress;     /* optional */
+  wisp_continue_fn progress; /* optional */
   void *progress_user;
 } wisp_calibrate_params;
 

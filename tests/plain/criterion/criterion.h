@@ -20,16 +20,15 @@ typedef struct plain_test {
 void plain_register(plain_test *test);
 _Noreturn void plain_fail(const char *file, int line, const char *condition, const char *format, ...);
 
-#define Test(suite_, name_)                                                                                                     \
-  static void suite_##_##name_##_run(void);                                                                                     \
-  __attribute__((constructor)) static void suite_##_##name_##_register(void) {                                                  \
-    static plain_test test = {#suite_, #name_, suite_##_##name_##_run, NULL};                                                   \
-    plain_register(&test);                                                                                                      \
-  }                                                                                                                             \
+#define Test(suite_, name_)                                                                                                    \
+  static void suite_##_##name_##_run(void);                                                                                    \
+  __attribute__((constructor)) static void suite_##_##name_##_register(void) {                                                 \
+    static plain_test test = {#suite_, #name_, suite_##_##name_##_run, NULL};                                                  \
+    plain_register(&test);                                                                                                     \
+  }                                                                                                                            \
   static void suite_##_##name_##_run(void)
 
-#define cr_assert(condition, ...)                                                                                               \
-  ((condition) ? (void)0 : plain_fail(__FILE__, __LINE__, #condition, "" __VA_ARGS__))
+#define cr_assert(condition, ...) ((condition) ? (void)0 : plain_fail(__FILE__, __LINE__, #condition, "" __VA_ARGS__))
 #define cr_assert_not(condition, ...) cr_assert(!(condition), __VA_ARGS__)
 #define cr_assert_eq(a, b, ...) cr_assert((a) == (b), __VA_ARGS__)
 #define cr_assert_neq(a, b, ...) cr_assert((a) != (b), __VA_ARGS__)
