@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks wisp logits on the checkpoints of make_checkpoints.py, whole prompt and token by token.
+
+    check.py WISP FOLDER [--device D] [--limit NMSE] [NAME...]
+
+Ends with "N passed, N failed, N skipped"; the exit code says whether all passed.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+import make_checkpoints
+
+
+def logits(wisp, folder, ids, device, *options):
+    command = [wisp, "logits", "-m", str(folder), "--ids", ",".join(map(str, ids)), "--device", device, "--kv", "f32", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr else f"exit code {done.returncode}")
+    return np.array(json.loads(done.stdout)["logits"])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("wisp")
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--limit", type=float, default=1e-8)
+    arguments = parser.parse_args()
+    passed = failed = 0
+    for name in arguments.names or make_checkpoints.CHECKPOINTS:
+        folder = make_checkpoints.write(arguments.folder, name)
+        expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+        truth = np.array(expected["logits"])
+        for how in ([], ["--step"]):
+            try:
+                found = logits(arguments.wisp, folder, expected["ids"], arguments.device, *how)
+                error = float(np.sum((found - truth) ** 2) / np.sum(truth**2))
+                said = f"NMSE {error:.1e}"
+            except RuntimeError as problem:
+                error, said = float("inf"), str(problem)
+            good = error <= arguments.limit
+            passed, failed = passed + good, failed + (not good)
+            print(f"{'ok  ' if good else 'FAIL'}  {name}{' --step' if how else ''}: {said}", flush=True)
+    print(f"{passed} passed, {failed} failed, 0 skipped")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
