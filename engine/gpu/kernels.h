@@ -32,9 +32,13 @@ typedef struct wisp_kernel {
 typedef struct wisp_kernel_call {
   wisp_kernel kernel;
   const wisp_window *window; /* of its block or vocabulary rows, NULL for none */
-  uint32_t groups_x;         /* groups_y = ceil(columns / columns_each) */
-  uint32_t columns_each;
+  uint32_t groups_x;
+  uint32_t column_items, items_each; /* what a workgroup takes items_each of: columns, or their queries of a KV head */
 } wisp_kernel_call;
+
+static inline uint32_t wisp_kernel_groups_y(const wisp_kernel_call *call, uint32_t columns) {
+  return (columns * call->column_items + call->items_each - 1) / call->items_each;
+}
 
 /* What all kernels of an executor have in common. */
 typedef struct wisp_kernel_context {

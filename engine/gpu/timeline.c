@@ -26,7 +26,7 @@ wisp_status wisp_gpu_record_op(gpu_timeline *t, wvk_commands *commands, const wi
     wvk_cmd_bind_pipeline(commands, pipeline);
     bind_windows(t, commands, call.window, op->kv_slot);
     wvk_cmd_push(commands, t->executor->layout, push, sizeof push);
-    wvk_cmd_dispatch(commands, call.groups_x, (columns + call.columns_each - 1) / call.columns_each, 1);
+    wvk_cmd_dispatch(commands, call.groups_x, wisp_kernel_groups_y(&call, columns), 1);
   }
   wvk_cmd_barrier(commands);
   return WISP_OK;

@@ -78,8 +78,10 @@
 #define WISP_TILE_FLOATS 3584
 #define WISP_MAX_LOCAL 256
 
-/* The batch kernels: tokens that a workgroup takes, rows of all matrices together that an invocation takes. */
+/* The batch kernels: tokens, or queries of a KV head, that a workgroup takes; rows of all matrices together that an invocation
+ * takes. */
 #define WISP_BATCH_COLUMNS 8
+#define WISP_BATCH_QUERIES 8
 #define WISP_BATCH_ROWS 4
 #define WISP_BATCH_SUBGROUP_ROWS 8
 

@@ -216,7 +216,7 @@ void bed_record(bed *b, const bed_run *run) {
     wvk_cmd_bind_pipeline(b->commands, b->pipelines[find_kernel(b, &call.kernel)]);
     wvk_cmd_bind_set(b->commands, b->sets[call.window ? call.window->buffer : 0], offsets);
     wvk_cmd_push(b->commands, b->layout, push, sizeof push);
-    wvk_cmd_dispatch(b->commands, call.groups_x, (run->columns + call.columns_each - 1) / call.columns_each, 1);
+    wvk_cmd_dispatch(b->commands, call.groups_x, wisp_kernel_groups_y(&call, run->columns), 1);
   }
 }
 

@@ -372,7 +372,7 @@ static void expect_head(truth *t, const bed_run *run) {
     memcpy(r->magnitude, t->magnitudes[WISP_OP_HEAD] + from, m->vocabulary * 4);
   }
   /* A workgroup takes several columns: it may write those of the step behind the last one asked for. */
-  const uint32_t each = wisp_kernel_for(&t->bed->modes[run->mode], run->op, 0, run->batch).columns_each;
+  const uint32_t each = wisp_kernel_for(&t->bed->modes[run->mode], run->op, 0, run->batch).items_each;
   uint32_t written = (run->columns + each - 1) / each * each;
   if (written > run->count - run->first) written = run->count - run->first;
   if (written > a->logit_columns) written = a->logit_columns;
