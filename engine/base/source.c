@@ -61,6 +61,10 @@ static void unmap(void *base, uint64_t size) {
   UnmapViewOfFile(base);
 }
 
+static void release(void *base, uint64_t size) {
+  VirtualUnlock(base, (SIZE_T)size); /* of pages that are not locked: takes them out of the working set */
+}
+
 static int64_t read_at(int fd, void *buffer, uint64_t size, uint64_t offset) {
   OVERLAPPED at = {.Offset = (DWORD)offset, .OffsetHigh = (DWORD)(offset >> 32)};
   DWORD done = 0;
@@ -97,6 +101,10 @@ static void *map(int fd, uint64_t offset, uint64_t size) {
 
 static void unmap(void *base, uint64_t size) {
   munmap(base, (size_t)size);
+}
+
+static void release(void *base, uint64_t size) {
+  madvise(base, (size_t)size, MADV_DONTNEED);
 }
 
 static int64_t read_at(int fd, void *buffer, uint64_t size, uint64_t offset) {
@@ -214,6 +222,14 @@ void wisp_bytes_close(wisp_bytes *bytes, const wisp_host *host) {
   wisp_host_free(host, bytes->owned);
   wisp_host_free(host, bytes->name);
   *bytes = (wisp_bytes){0};
+}
+
+void wisp_bytes_release(const wisp_bytes *bytes, const void *data, uint64_t size) {
+  const uintptr_t base = (uintptr_t)bytes->mapping, from = (uintptr_t)data, page = (uintptr_t)page_size();
+  if (!bytes->mapping || from < base || from - base > bytes->mapped || size > bytes->mapped - (from - base)) return;
+  /* Whole pages; the one that is shared with what lies before goes too, as that has been used already. */
+  const uintptr_t first = from / page * page, end = (from + (uintptr_t)size) / page * page;
+  if (end > first) release((void *)first, end - first);
 }
 
 /* The file type bits of what path names; 0 if that cannot be opened. */

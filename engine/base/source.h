@@ -18,6 +18,10 @@ typedef struct wisp_bytes {
 wisp_status wisp_bytes_open(wisp_bytes *bytes, const wisp_host *host, const wisp_model_source *source);
 void wisp_bytes_close(wisp_bytes *bytes, const wisp_host *host); /* accepts a zeroed struct */
 
+/* The bytes [data, data + size) are not needed for a while: those that are mapped need no memory until they are read again.
+ * data may lie elsewhere: then nothing happens. */
+void wisp_bytes_release(const wisp_bytes *bytes, const void *data, uint64_t size);
+
 bool wisp_is_folder(const char *path);
 bool wisp_file_exists(const char *path); /* and is no folder */
 

@@ -28,18 +28,10 @@ typedef struct calibration {
   bool out_of_memory;
 } calibration;
 
-/* The file's tensor that a matrix is; a shared head is the embedding, a shared block's matrix the same for both passes. */
-static uint64_t tensor_of(const wisp_gguf *gguf, const wisp_matrix *matrix) {
-  uint64_t i = 0;
-  while (i < gguf->tensor_count && gguf->tensors[i].data != matrix->data) i++;
-  return i;
-}
-
 static void observe(void *user, const wisp_matrix *matrix, const float *x, uint32_t count) {
   calibration *c = user;
-  const uint64_t index = tensor_of(c->engine->file.gguf, matrix);
-  if (index == c->engine->file.gguf->tensor_count) return;
-  record *r = &c->records[index];
+  /* A shared head is the embedding's tensor, a shared block's matrix the same one in both passes. */
+  record *r = &c->records[matrix->tensor - c->engine->file.gguf->tensors];
   if (!r->sums) r->sums = wisp_host_alloc(c->host, matrix->cols, sizeof *r->sums);
   if (!r->sums) {
     c->out_of_memory = true;

@@ -223,6 +223,8 @@ static wisp_status convert_tensor(conversion *c, const wisp_gguf_tensor *tensor)
                          WISP_TEXT_ARGS(tensor->name));
     }
     WISP_TRY(wisp_gguf_writer_data(&c->writer, converted, (size_t)(k.count * to)));
+    const uint64_t from = row_bytes(tensor->type, cols);
+    wisp_model_file_release(&c->file, tensor->data + k.first * from, k.count * from);
     WISP_TRY(advance(c, k.count * cols));
   }
   return WISP_OK;

@@ -28,7 +28,7 @@ static wisp_status find_tensor(const binder *b, const char *name, uint32_t cols,
 static wisp_status bind_matrix(const binder *b, const char *name, uint32_t rows, uint32_t cols, wisp_matrix *matrix) {
   const wisp_gguf_tensor *tensor = NULL;
   WISP_TRY(find_tensor(b, name, cols, rows, &tensor));
-  *matrix = (wisp_matrix){.type = tensor->type, .rows = rows, .cols = cols, .data = tensor->data};
+  *matrix = (wisp_matrix){.type = tensor->type, .rows = rows, .cols = cols, .data = tensor->data, .tensor = tensor};
   return WISP_OK;
 }
 

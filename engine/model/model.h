@@ -11,7 +11,8 @@
 typedef struct wisp_matrix {
   const wisp_dtype_info *type;
   uint32_t rows, cols;
-  const uint8_t *data; /* rows * wisp_matrix_row_bytes */
+  const uint8_t *data;            /* rows * wisp_matrix_row_bytes */
+  const wisp_gguf_tensor *tensor; /* that it is in the file, where rows may have another order; NULL if synthetic */
 } wisp_matrix;
 
 static inline uint64_t wisp_matrix_row_bytes(const wisp_matrix *matrix) {

@@ -20,6 +20,12 @@ wisp_status wisp_model_file_open(wisp_model_file *file, const wisp_host *host, c
   return status;
 }
 
+void wisp_model_file_release(const wisp_model_file *file, const void *data, uint64_t size) {
+  wisp_bytes_release(&file->bytes, data, size);
+  for (size_t i = 0; i < file->folder.checkpoint.file_count; i++)
+    wisp_bytes_release(&file->folder.checkpoint.files[i], data, size);
+}
+
 void wisp_model_file_close(wisp_model_file *file, const wisp_host *host) {
   wisp_gguf_close(&file->file);
   wisp_bytes_close(&file->bytes, host);

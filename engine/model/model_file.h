@@ -16,6 +16,8 @@ typedef struct wisp_model_file {
  * not be moved. Errors: as wisp_bytes_open, wisp_gguf_open, wisp_hf_open. */
 wisp_status wisp_model_file_open(wisp_model_file *file, const wisp_host *host, const wisp_model_source *source,
                                  bool vocabulary_only);
+/* As wisp_bytes_release, of whatever files are open. */
+void wisp_model_file_release(const wisp_model_file *file, const void *data, uint64_t size);
 void wisp_model_file_close(wisp_model_file *file, const wisp_host *host); /* accepts a zeroed struct */
 
 #endif
