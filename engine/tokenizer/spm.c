@@ -78,13 +78,13 @@ static bool merge_pair(const void *context, const wisp_symbol *left, const wisp_
 }
 
 /* Size of the character at the start of the text; a byte that is not UTF-8 stands alone and becomes a byte token. */
-static uint32_t character_size(const char *text, size_t size) {
+uint32_t wisp_spm_character_size(const char *text, size_t size) {
   int32_t point;
   utf8proc_ssize_t length = utf8proc_iterate((const uint8_t *)text, (utf8proc_ssize_t)(size < 4 ? size : 4), &point);
   return length > 0 ? (uint32_t)length : 1;
 }
 
-static void push_symbol(wisp_encoder *encoder, const wisp_symbol *symbol) {
+void wisp_spm_push_symbol(wisp_encoder *encoder, const wisp_symbol *symbol) {
   if (symbol->id >= 0) {
     wisp_encoder_push(encoder, symbol->id);
     return;
@@ -96,22 +96,27 @@ static void push_symbol(wisp_encoder *encoder, const wisp_symbol *symbol) {
   }
 }
 
-wisp_status wisp_spm_encode(wisp_encoder *encoder, const char *text, size_t size, bool start) {
+wisp_status wisp_spm_mark_spaces(wisp_encoder *encoder, const char *text, size_t size, bool start, size_t *marked) {
   WISP_TRY(wisp_encoder_text(encoder, SPACE_MARK_SIZE * (size + 1)));
   wisp_writer writer = {encoder->text, encoder->text_capacity, 0};
   if (start && encoder->tokenizer->space_prefix) wisp_put(&writer, space_mark, SPACE_MARK_SIZE);
   for (size_t i = 0; i < size; i++)
     wisp_put(&writer, text[i] == ' ' ? space_mark : text + i, text[i] == ' ' ? SPACE_MARK_SIZE : 1);
+  *marked = writer.size;
+  return WISP_OK;
+}
 
-  WISP_TRY(wisp_merger_reserve(&encoder->merger, encoder->tokenizer->host, writer.size));
-  size_t count = 0;
-  for (uint32_t at = 0, length; at < writer.size; at += length, count++) {
-    length = character_size(encoder->text + at, writer.size - at);
+wisp_status wisp_spm_encode(wisp_encoder *encoder, const char *text, size_t size, bool start) {
+  size_t marked, count = 0;
+  WISP_TRY(wisp_spm_mark_spaces(encoder, text, size, start, &marked));
+  WISP_TRY(wisp_merger_reserve(&encoder->merger, encoder->tokenizer->host, marked));
+  for (uint32_t at = 0, length; at < marked; at += length, count++) {
+    length = wisp_spm_character_size(encoder->text + at, marked - at);
     encoder->merger.symbols[count] = (wisp_symbol){.start = at, .length = length, .id = find(encoder, at, length)};
   }
   wisp_merger_run(&encoder->merger, count, merge_pair, encoder);
   for (uint32_t i = 0; i != WISP_SYMBOL_NONE; i = encoder->merger.symbols[i].next)
-    push_symbol(encoder, &encoder->merger.symbols[i]);
+    wisp_spm_push_symbol(encoder, &encoder->merger.symbols[i]);
   return WISP_OK;
 }
 

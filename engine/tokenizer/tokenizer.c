@@ -6,6 +6,7 @@
 static const wisp_tokenizer_kind kinds[] = {
     {"gpt2", 11, 11, -1, false, false, wisp_bpe_load, wisp_bpe_encode, wisp_bpe_write},
     {"llama", 1, 2, 0, true, true, wisp_spm_load, wisp_spm_encode, wisp_spm_write},
+    {"t5", -1, 1, 2, false, true, wisp_unigram_load, wisp_unigram_encode, wisp_spm_write},
 };
 
 /* Symbols are counted in 32 bits, and a byte may take three of them. */
@@ -27,7 +28,7 @@ wisp_status wisp_tokenizer_create(wisp_tokenizer **tokenizer, const wisp_host *h
   }
   if (!kind) {
     return wisp_fail(host, WISP_ERROR_UNSUPPORTED,
-                     "%s: unknown kind of tokenizer \"%.*s\" (tokenizer.ggml.model); known: gpt2, llama", gguf->name,
+                     "%s: unknown kind of tokenizer \"%.*s\" (tokenizer.ggml.model); known: gpt2, llama, t5", gguf->name,
                      (int)(model.size < 64 ? model.size : 64), model.bytes);
   }
   wisp_tokenizer *made = wisp_host_alloc(host, 1, sizeof *made);

@@ -120,6 +120,19 @@ static void add_end(wisp_tokenizer *tokenizer, int32_t id) {
   tokenizer->ends[tokenizer->end_count++] = id;
 }
 
+/* Wisp's own key, for models with several ends. */
+static wisp_status load_end_array(wisp_tokenizer *tokenizer, const wisp_gguf *gguf) {
+  static const char key[] = "tokenizer.ggml.eos_token_ids";
+  const wisp_gguf_entry *entry = wisp_gguf_find(gguf, key);
+  for (uint64_t i = 0; entry && i < entry->count; i++) {
+    int64_t id = is_integer(entry->element) ? wisp_gguf_array_integer(entry, i) : -1;
+    if (id < 0 || id >= tokenizer->count)
+      return wisp_fail(gguf->host, WISP_ERROR_FORMAT, "%s: %s must be token ids below %u", gguf->name, key, tokenizer->count);
+    add_end(tokenizer, (int32_t)id);
+  }
+  return WISP_OK;
+}
+
 static wisp_status load_ends(wisp_tokenizer *tokenizer, const wisp_gguf *gguf) {
   int32_t turn, message;
   WISP_TRY(load_id(tokenizer, gguf, "tokenizer.ggml.eot_token_id", -1, &turn));
@@ -127,6 +140,7 @@ static wisp_status load_ends(wisp_tokenizer *tokenizer, const wisp_gguf *gguf) {
   add_end(tokenizer, tokenizer->eos);
   add_end(tokenizer, turn);
   add_end(tokenizer, message);
+  WISP_TRY(load_end_array(tokenizer, gguf));
   for (size_t i = 0; i < sizeof end_names / sizeof *end_names; i++) {
     int32_t id = wisp_vocabulary_find(tokenizer, (wisp_text){end_names[i], strlen(end_names[i])}, (wisp_text){0});
     if (id < 0) continue;

@@ -69,9 +69,11 @@ struct wisp_tokenizer {
   uint16_t byte_points[256];             /* byte -> the code point that stands for it in texts */
   int16_t point_bytes[WISP_BYTE_POINTS]; /* and back, or -1 */
 
-  /* llama */
+  /* llama, t5 */
   float *scores; /* [count] */
   bool space_prefix;
+  float lowest_score; /* of ordinary tokens */
+  uint32_t longest;   /* likewise, bytes */
 };
 
 /* Tokens, types, special tokens, flags: all that both kinds have. tokenizer->kind is set. */
@@ -99,12 +101,20 @@ static inline bool wisp_token_is_special(const wisp_tokenizer *tokenizer, int32_
 void wisp_encoder_push(wisp_encoder *encoder, int32_t id);
 wisp_status wisp_encoder_text(wisp_encoder *encoder, size_t size); /* room for size bytes in encoder->text */
 
-/* Byte-level BPE (bpe.c) and SentencePiece-style (spm.c). */
+/* Byte-level BPE (bpe.c), SentencePiece-style (spm.c), SentencePiece's unigram models (unigram.c). */
 wisp_status wisp_bpe_load(wisp_tokenizer *tokenizer, const wisp_gguf *gguf);
 wisp_status wisp_bpe_encode(wisp_encoder *encoder, const char *text, size_t size, bool start);
 void wisp_bpe_write(const wisp_tokenizer *tokenizer, int32_t id, bool trim, wisp_writer *writer);
 wisp_status wisp_spm_load(wisp_tokenizer *tokenizer, const wisp_gguf *gguf);
 wisp_status wisp_spm_encode(wisp_encoder *encoder, const char *text, size_t size, bool start);
 void wisp_spm_write(const wisp_tokenizer *tokenizer, int32_t id, bool trim, wisp_writer *writer);
+wisp_status wisp_unigram_load(wisp_tokenizer *tokenizer, const wisp_gguf *gguf);
+wisp_status wisp_unigram_encode(wisp_encoder *encoder, const char *text, size_t size, bool start);
+
+/* Shared by spm.c and unigram.c. Text with spaces marked goes into encoder->text, *marked bytes; the size of the character at
+ * the start of a text; a symbol's token, or the bytes that it stands for. */
+wisp_status wisp_spm_mark_spaces(wisp_encoder *encoder, const char *text, size_t size, bool start, size_t *marked);
+uint32_t wisp_spm_character_size(const char *text, size_t size);
+void wisp_spm_push_symbol(wisp_encoder *encoder, const wisp_symbol *symbol);
 
 #endif
