@@ -16,6 +16,7 @@ layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
 layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
 layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
+layout(constant_id = WISP_C_WINDOW) const uint WINDOW = 0;
 
 layout(set = 0, binding = WISP_BIND_KV_VEC4) readonly buffer KvVec4 { uvec4 kv4[]; };
 layout(set = 0, binding = WISP_BIND_KV_WORD) readonly buffer KvWord { uint kv[]; };
@@ -52,7 +53,8 @@ void main() {
   const uint slice = id / PAIRS;
   vec2 sum = vec2(0.0);
 
-  for (uint begin = 0u; begin < positions; begin += LOCAL) {
+  const uint first_seen = WINDOW > 0u && positions > WINDOW ? positions - WINDOW : 0u;
+  for (uint begin = first_seen; begin < positions; begin += LOCAL) {
     const uint position = begin + id;
     float score = MINUS_INFINITY;
     if (position < positions) {

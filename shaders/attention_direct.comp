@@ -18,6 +18,7 @@ layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
 layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
 layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
+layout(constant_id = WISP_C_WINDOW) const uint WINDOW = 0;
 layout(constant_id = WISP_C_SUBGROUPS) const uint SUBGROUPS = 1;   // at most so many in a workgroup
 
 layout(set = 0, binding = WISP_BIND_KV_VEC4) readonly buffer KvVec4 { uvec4 kv4[]; };
@@ -66,7 +67,8 @@ void main() {
 
   Softmax s = Softmax(MINUS_INFINITY, 0.0, vec4(0.0), vec4(0.0));
   // Every invocation takes every round: shuffles need them all.
-  for (uint begin = 0u; begin < positions; begin += AHEAD * TEAMS) {
+  const uint first_seen = WINDOW > 0u && positions > WINDOW ? positions - WINDOW : 0u;
+  for (uint begin = first_seen; begin < positions; begin += AHEAD * TEAMS) {
     Row k[AHEAD], v[AHEAD];
     [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
       const uint position = min(begin + i * TEAMS + id / TEAM, positions - 1u);

@@ -13,6 +13,7 @@ layout(constant_id = WISP_C_Y_STRIDE) const uint Y_STRIDE = 32;
 layout(constant_id = WISP_C_LAYOUT0) const uint LAYOUT0 = 0;
 layout(constant_id = WISP_C_QUANTS0) const uint QUANTS0 = 0;
 layout(constant_id = WISP_C_SCALES0) const uint SCALES0 = 0;
+layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
 
 layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
 
@@ -28,5 +29,5 @@ void main() {
   const vec2 scale = block_scale(m, block * 8u + row % 8u, part >= 4u);
   const vec4 values = vector_part(m.layout_id, v, part % parts) * scale.x + scale.y;
   const uint y = Y + column * Y_STRIDE + element;
-  [[unroll]] for (uint i = 0u; i < 4u; i++) if (element + i < COLS) data[y + i] = values[i];
+  [[unroll]] for (uint i = 0u; i < 4u; i++) if (element + i < COLS) data[y + i] = SCALE * values[i];
 }

@@ -22,6 +22,8 @@ layout(constant_id = WISP_C_X) const uint X = 0;
 layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 32;
 layout(constant_id = WISP_C_NORM) const uint NORM = 0;
 layout(constant_id = WISP_C_EPSILON) const float EPSILON = 0.0;
+layout(constant_id = WISP_C_ROUND) const uint ROUND = 0;
+layout(constant_id = WISP_C_HEAD_NORM) const uint HEAD_NORM = 0;
 layout(constant_id = WISP_C_CANDIDATES) const uint CANDIDATES = 0;
 layout(constant_id = WISP_C_CANDIDATE_BEGIN) const uint CANDIDATE_BEGIN = 0;
 
@@ -34,6 +36,29 @@ const uint TILE_VECTORS = TILE / 4u;
 shared vec4 staged[WISP_TILE_FLOATS / 4];  // [TILE / 4]
 #if defined(QKV) || defined(HEAD)
 shared float row_sums[WISP_MAX_LOCAL];     // [GROUP_ROWS]
+#endif
+
+// Inputs 4 * vector .. 4 * vector + 3 of the column, norm weights applied.
+vec4 load_input(uint column, uint vector, inout float squares) {
+  vec4 v = data4[(X + column * X_STRIDE) / 4u + vector];
+#ifdef NORMED
+  squares += dot(v, v);
+  v *= uintBitsToFloat(weights4[NORM + vector]);
+#endif
+  return v;
+}
+
+#ifdef QKV
+// What norms the head of the workgroup's row `group_row`, whole heads being in the workgroup; its weights come with it.
+vec2 head_norm(uint group_row, uint row) {
+  const uint first = group_row / HEAD_SIZE * HEAD_SIZE;
+  float squares = 0.0;
+  for (uint i = 0u; i < HEAD_SIZE; i++) squares += row_sums[first + i] * row_sums[first + i];
+  const float factor = inversesqrt(squares / float(HEAD_SIZE) + EPSILON);
+  if (HEAD_NORM == 1u) return vec2(factor);
+  const uint weight = HEAD_NORM + (row < Q_ROWS ? 0u : HEAD_SIZE) + row % HEAD_SIZE;
+  return factor * vec2(uintBitsToFloat(weights[weight]), uintBitsToFloat(weights[weight + 1u]));
+}
 #endif
 
 // Weights of the row's block . staged inputs
@@ -63,7 +88,7 @@ void main() {
   const uint slice = row_slice(id / 8u % SLICES);
   const uint group_row = id / (8u * SLICES) * 8u + id % 8u;
   const uint row = gl_WorkGroupID.x * GROUP_ROWS + group_row;
-  const uint column = push.first_column;
+  const uint column = push.first_column + gl_WorkGroupID.y;
   uint matrix_row = row;
   const Matrix m = matrix_of_row(matrix_row);
 
@@ -71,18 +96,21 @@ void main() {
 #ifdef GATE_UP
   float up = 0.0;
 #endif
+  float largest = 0.0, inverse = 0.0;
+  if (ROUND == 1u) {
+    float unused = 0.0;
+    for (uint i = id; i < COLS / 4u; i += LOCAL) {
+      const vec4 v = abs(load_input(column, i, unused));
+      largest = max(largest, max(max(v.x, v.y), max(v.z, v.w)));
+    }
+    largest = reduce_max(largest);
+    inverse = largest > 0.0 ? 127.0 / largest : 0.0;
+  }
   for (uint begin = 0u; begin < COLS; begin += TILE) {
     const uint features = min(TILE, COLS - begin);
-    const uint x = (X + column * X_STRIDE + begin) / 4u;
     for (uint i = id; i < TILE_VECTORS; i += LOCAL) {
-      vec4 v = vec4(0.0);
-      if (4u * i < features) {
-        v = data4[x + i];
-#ifdef NORMED
-        squares += dot(v, v);
-        v *= uintBitsToFloat(weights4[NORM + begin / 4u + i]);
-#endif
-      }
+      vec4 v = 4u * i < features ? load_input(column, begin / 4u + i, squares) : vec4(0.0);
+      if (ROUND == 1u) v = largest / 127.0 * clamp(roundEven(v * inverse), -127.0, 127.0);
       staged[i] = v;
     }
     barrier();
@@ -115,7 +143,12 @@ void main() {
   barrier();
 #if defined(QKV)
   const uint pair_row = gl_WorkGroupID.x * GROUP_ROWS + 2u * id;
-  if (2u * id < GROUP_ROWS && pair_row < ROWS) finish_pair(pair_row, column, vec2(row_sums[2u * id], row_sums[2u * id + 1u]));
+  if (2u * id < GROUP_ROWS && pair_row < ROWS) {
+    vec2 pair = vec2(row_sums[2u * id], row_sums[2u * id + 1u]);
+    // Without weights the norm comes behind RoPE, which keeps a head's length: the factor is the same.
+    if (HEAD_NORM != 0u && pair_row < Q_ROWS + KV_ROWS) pair *= head_norm(2u * id, pair_row);
+    finish_pair(pair_row, column, pair);
+  }
 #else  // HEAD
   if (slice == 0u && row < ROWS) finish(row, column, sum);
   if (id == 0u) {

@@ -10,6 +10,7 @@
 #include "lib/bindings.glsl"
 #include "lib/weights.glsl"
 #include "lib/half.glsl"
+#include "lib/activation.glsl"
 
 layout(constant_id = WISP_C_SLICES) const uint SLICES = 8;
 layout(constant_id = WISP_C_COLS) const uint COLS = 32;
@@ -34,6 +35,10 @@ layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
 layout(constant_id = WISP_C_ROPE) const uint ROPE = 0;
 layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
+layout(constant_id = WISP_C_ROPE_STRIDE) const uint ROPE_STRIDE = 8;
+layout(constant_id = WISP_C_BIAS) const uint BIAS = 0;
+layout(constant_id = WISP_C_ADD) const uint ADD = 1;
+layout(constant_id = WISP_C_GELU) const uint GELU = 0;
 layout(constant_id = WISP_C_ROW_BEGIN) const uint ROW_BEGIN = 0;
 layout(constant_id = WISP_C_CANDIDATES) const uint CANDIDATES = 0;
 layout(constant_id = WISP_C_CANDIDATE_STRIDE) const uint CANDIDATE_STRIDE = 0;
@@ -106,7 +111,7 @@ void main() {
   vec2 angle = vec2(1.0, 0.0);
   if (writes) {
     position = steps[WISP_STEP_POSITION] + column;
-    const uint entry = ROPE + 2u * (position * (HEAD_SIZE / 2u) + (row % HEAD_SIZE) / 2u);
+    const uint entry = ROPE + position * ROPE_STRIDE + row % HEAD_SIZE / 2u * 2u;
     if (is_k) angle = vec2(data[entry], data[entry + 1u]);
   }
 #else
@@ -115,7 +120,7 @@ void main() {
 #endif
   const uint y = Y + column * Y_STRIDE + row;
 #ifdef RESIDUAL
-  const float before = writes ? data[y] : 0.0;
+  const float before = ADD == 1u && writes ? data[y] : 0.0;
 #endif
 
   vec3 sums = vec3(0.0);
@@ -153,8 +158,9 @@ void main() {
 #if defined(RESIDUAL)
   if (writes) data[y] = before + sums.x;
 #elif defined(GATE_UP)
-  if (writes) data[y] = sums.x / (1.0 + exp(-sums.x)) * sums.y;
+  if (writes) data[y] = activation(sums.x, GELU) * sums.y;
 #elif defined(QKV)
+  if (BIAS != 0u && row < ROWS) sums.x += uintBitsToFloat(weights[BIAS + row]);
   // Rows 2i and 2i + 1 are a RoPE pair, held by neighbouring invocations.
   const float other = subgroupShuffleXor(sums.x, 1u);
   const bool odd = (id & 1u) == 1u;

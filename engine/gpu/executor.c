@@ -299,6 +299,13 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "candidate_begin",
     "scale",
     "subgroups",
+    "rope_stride",
+    "bias",
+    "head_norm",
+    "add",
+    "gelu",
+    "window",
+    "round",
 };
 
 static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity) {

@@ -18,32 +18,33 @@ static uint32_t float_bits(float value) {
   return bits;
 }
 
+static bool norms_heads(const wisp_model *m) {
+  return m->qk_norm_plain || m->blocks[0].q_norm;
+}
+
 wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *m) {
   if (m->width % 4 || m->ffn_width % 4 || m->head_size % 8 || m->head_size > 2 * WISP_MAX_LOCAL)
     return wisp_fail(host, WISP_ERROR_UNSUPPORTED,
                      "%s: the GPU kernels need width %u and FFN width %u divisible by 4, head size %u by 8 and at most %u; "
                      "run it with --device cpu",
                      m->name, m->width, m->ffn_width, m->head_size, 2 * WISP_MAX_LOCAL);
-  const wisp_block *b = m->blocks;
-  const char *missing = m->int8_activations             ? "8-bit activations"
-                        : b->q_bias                     ? "biases"
-                        : b->q_norm || m->qk_norm_plain ? "norms of q and k"
-                        : b->attn_post_norm             ? "norms behind attention and feed-forward"
-                        : m->gelu                       ? "GELU"
-                        : m->embedding_scale != 1       ? "a scaled embedding"
-                                                        : NULL;
-  for (uint32_t i = 0; i < m->weight_blocks; i++)
-    if (m->blocks[i].window) missing = "attention windows";
-  if (missing)
-    return wisp_fail(host, WISP_ERROR_UNSUPPORTED, "%s: the GPU kernels have no %s yet; run it with --device cpu", m->name,
-                     missing);
+  if (norms_heads(m) && (m->head_size & (m->head_size - 1) || m->head_size > WISP_MAX_LOCAL))
+    return wisp_fail(host, WISP_ERROR_UNSUPPORTED,
+                     "%s: the GPU kernels norm heads of 8, 16, ... 256, not of %u; run it with --device cpu", m->name,
+                     m->head_size);
   return WISP_OK;
+}
+
+/* What only matrix.comp does, a batch token by token: whole heads in a workgroup, inputs rounded to 8 bits. */
+static bool needs_plain(const wisp_model *m, wisp_op_kind kind) {
+  return (kind == WISP_OP_QKV && norms_heads(m)) || (kind != WISP_OP_ATTENTION && m->int8_activations);
 }
 
 /* The decode kernels that read inputs straight from memory: where loads are cached and threads are plenty. */
 static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, bool batch) {
   const wvk_caps *caps = context->caps;
   if (batch || caps->kind != WVK_KIND_DISCRETE || !caps->subgroup_shuffle || context->refused & 1u << kind) return false;
+  if (needs_plain(context->model, kind)) return false;
   const uint32_t team = context->model->head_size / 8; /* invocations that share a position in attention */
   return kind != WISP_OP_ATTENTION ||
          (!(team & (team - 1)) && team <= caps->subgroup_min && caps->max_workgroup >= DIRECT_ATTENTION_LOCAL);
@@ -71,6 +72,8 @@ static geometry matrix_geometry(const wisp_kernel_context *context, wisp_op_kind
     const uint32_t rounds = (blocks + most - 1) / most, slices = round_up((blocks + rounds - 1) / rounds, 4);
     return (geometry){8 * slices, slices};
   }
+  if (kind == WISP_OP_QKV && norms_heads(context->model))
+    return (geometry){WISP_MAX_LOCAL, WISP_MAX_LOCAL / context->model->head_size};
   uint32_t slices = rows > 8192 ? 4 : MATRIX_LOCAL / 8;
   while (slices > 1 && slices > blocks) slices /= 2;
   return (geometry){MATRIX_LOCAL, slices};
@@ -101,6 +104,7 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
       {&a->q, columns * q},
       {&a->attention, columns * q},
       {&a->hidden, columns * m->ffn_width},
+      {&a->projected, m->blocks[0].attn_post_norm ? columns * m->width : 0},
       {&a->logits, a->logit_columns * a->logit_stride},
       {&a->candidates, a->logit_columns * a->candidate_stride * 2},
   };
@@ -122,10 +126,7 @@ static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp
   char name[48];
   const bool subgroup = takes_subgroup(context, kind, batch);
   const bool direct = takes_direct(context, kind, batch);
-  snprintf(name, sizeof name, "%s%s%s", base, batch ? "_batch" : "",
-           direct     ? "_direct"
-           : subgroup ? "_subgroup"
-                      : "");
+  snprintf(name, sizeof name, "%s%s%s", base, batch ? "_batch" : "", direct ? "_direct" : subgroup ? "_subgroup" : "");
   return find_shader(name);
 }
 
@@ -176,7 +177,9 @@ static void set_batch_rows(wisp_kernel_call *call, const wisp_kernel_context *co
 /* Shader, shape and grid of an op with matrices: rows of all of them together (gate_up: of one), cols input features. */
 static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *context, wisp_op_kind kind, const char *base,
                        uint32_t rows, uint32_t cols, bool batch) {
+  batch = batch && !needs_plain(context->model, kind);
   call->kernel.shader = choose_shader(context, kind, base, batch);
+  call->kernel.constants[WISP_C_ROUND] = context->model->int8_activations;
   call->kernel.constants[WISP_C_ROWS] = rows;
   call->kernel.constants[WISP_C_COLS] = cols;
   (batch ? set_batch_rows : set_rows)(call, context, kind);
@@ -208,15 +211,38 @@ static void set_norm(uint32_t *constants, const wisp_kernel_context *context, ui
 }
 
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op) {
+  if (op->post_norm) return 2; /* the product, then norm and addition */
   return op->kind == WISP_OP_EMBED  ? context->weights->embedding_parts
          : op->kind == WISP_OP_HEAD ? context->weights->head_parts
                                     : 1;
 }
 
+/* y += M x; with a post norm the product goes elsewhere, and the second part adds it. */
+static void set_residual(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, uint32_t part,
+                         bool batch, uint32_t x, uint32_t matrix) {
+  const wisp_model *m = context->model;
+  const wisp_activations *a = &context->activations;
+  const uint32_t cols = op->matrices[0]->cols;
+  uint32_t *c = call->kernel.constants;
+  if (part == 1) {
+    call->kernel.shader = find_shader("post_norm");
+    c[WISP_C_LOCAL] = WISP_MAX_LOCAL;
+    c[WISP_C_COLS] = m->width;
+    set_data(c, a->projected, m->width, a->x, m->width);
+    set_norm(c, context, call->window->vectors[op->kind == WISP_OP_DOWN ? WISP_FFN_POST_NORM : WISP_ATTN_POST_NORM]);
+    call->groups_x = 1;
+    return;
+  }
+  set_matmul(call, context, op->kind, "residual", m->width, cols, batch);
+  set_data(c, x, cols, op->post_norm ? a->projected : a->x, m->width);
+  set_matrix(c, 0, &call->window->matrices[matrix]);
+  c[WISP_C_ADD] = !op->post_norm;
+}
+
 wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
   const wisp_model *m = context->model;
   const wisp_activations *a = &context->activations;
-  const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
+  const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size, tables = wisp_rope_tables(m);
   wisp_kernel_call call = {.column_items = 1, .items_each = 1};
   uint32_t *c = call.kernel.constants;
   if (op->executed_block >= 0) call.window = &context->weights->blocks[op->weight_block];
@@ -230,44 +256,46 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     c[WISP_C_ROW_BEGIN] = call.window->row_begin;
     c[WISP_C_Y] = a->x;
     c[WISP_C_Y_STRIDE] = m->width;
+    c[WISP_C_SCALE] = float_bits(m->embedding_scale);
     set_matrix(c, 0, &call.window->matrices[0]);
     call.groups_x = (m->width / 4 + EMBED_LOCAL - 1) / EMBED_LOCAL;
     break;
   case WISP_OP_QKV:
     set_matmul(&call, context, op->kind, "qkv", q_rows + 2 * kv_rows, m->width, batch);
     set_data(c, a->x, m->width, a->q, q_rows);
-    set_norm(c, context, call.window->norms[0]);
+    set_norm(c, context, call.window->vectors[WISP_ATTN_NORM]);
     for (uint32_t i = 0; i < 3; i++) set_matrix(c, i, &call.window->matrices[i]);
     set_heads(c, context);
-    c[WISP_C_ROPE] = a->rope;
+    c[WISP_C_ROPE] = a->rope + (tables > 1 && op->block->window ? m->head_size : 0);
+    c[WISP_C_ROPE_STRIDE] = tables * m->head_size;
+    if (op->block->q_bias) c[WISP_C_BIAS] = 4 * call.window->vectors[WISP_Q_BIAS];
+    c[WISP_C_HEAD_NORM] = op->block->q_norm ? 4 * call.window->vectors[WISP_Q_NORM] : m->qk_norm_plain;
     break;
   case WISP_OP_ATTENTION:
-    set_attention(&call, context, batch && m->head_size <= 4 * BATCH_LOCAL);
+    set_attention(&call, context, batch && m->head_size <= 4 * BATCH_LOCAL && !op->block->window);
+    c[WISP_C_WINDOW] = op->block->window;
     set_data(c, a->q, q_rows, a->attention, q_rows);
     set_heads(c, context);
-    c[WISP_C_SCALE] = float_bits(1.0f / sqrtf((float)m->head_size));
+    c[WISP_C_SCALE] = float_bits(m->attention_scale);
     break;
   case WISP_OP_ATTN_OUT:
-    set_matmul(&call, context, op->kind, "residual", m->width, q_rows, batch);
-    set_data(c, a->attention, q_rows, a->x, m->width);
-    set_matrix(c, 0, &call.window->matrices[3]);
+    set_residual(&call, context, op, part, batch, a->attention, 3);
     break;
   case WISP_OP_GATE_UP:
     set_matmul(&call, context, op->kind, "gate_up", m->ffn_width, m->width, batch);
     set_data(c, a->x, m->width, a->hidden, m->ffn_width);
-    set_norm(c, context, call.window->norms[1]);
+    set_norm(c, context, call.window->vectors[WISP_FFN_NORM]);
     for (uint32_t i = 0; i < 2; i++) set_matrix(c, i, &call.window->matrices[4 + i]);
+    c[WISP_C_GELU] = m->gelu;
     break;
   case WISP_OP_DOWN:
-    set_matmul(&call, context, op->kind, "residual", m->width, m->ffn_width, batch);
-    set_data(c, a->hidden, m->ffn_width, a->x, m->width);
-    set_matrix(c, 0, &call.window->matrices[6]);
+    set_residual(&call, context, op, part, batch, a->hidden, 6);
     break;
   case WISP_OP_HEAD:
     call.window = &context->weights->head[part];
     set_matmul(&call, context, op->kind, "head", call.window->rows, m->width, batch);
     set_data(c, a->x, m->width, a->logits, a->logit_stride);
-    set_norm(c, context, call.window->norms[0]);
+    set_norm(c, context, call.window->vectors[WISP_FINAL_NORM]);
     set_matrix(c, 0, &call.window->matrices[0]);
     c[WISP_C_ROW_BEGIN] = call.window->row_begin;
     c[WISP_C_CANDIDATES] = a->candidates;

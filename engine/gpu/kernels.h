@@ -17,6 +17,7 @@ typedef struct wisp_activations {
   uint32_t q;             /* [columns][heads * head_size] */
   uint32_t attention;     /* [columns][heads * head_size] */
   uint32_t hidden;        /* [columns][ffn_width] */
+  uint32_t projected;     /* [columns][width]: what a post norm takes; only where there are some */
   uint32_t logits;        /* [logit_columns][vocabulary rounded up to 4] */
   uint32_t logit_stride;
   uint32_t candidates; /* (logit, id)[logit_columns][candidate_stride] */

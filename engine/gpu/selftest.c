@@ -3,6 +3,7 @@
  * what it made of its inputs is compared with the plain C reference, a few rows of each matrix. Takes about a millisecond. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cpu/reference.h"
 #include "gpu/executor.h"
@@ -22,7 +23,7 @@ typedef struct test {
   gpu_executor *executor;
   gpu_timeline *timeline;
   wvk_buffer *readback;
-  float *scratch; /* [4 * widest]: x, row, y, spare */
+  float *scratch; /* [4 * widest]: input, weights of a row, output, RoPE table */
   uint32_t widest;
   char wrong[96]; /* what differs, empty if nothing */
 } test;
@@ -58,38 +59,80 @@ static float reference_row(test *t, const wisp_matrix *matrix, uint32_t row, con
   return (float)sum;
 }
 
+/* The input as matrices see it, in scratch: normed where norm is not NULL, rounded where the model asks for it. */
+static const float *take_input(test *t, const float *x, uint32_t count, const float *norm) {
+  const wisp_model *m = t->executor->plan->model;
+  if (norm)
+    wisp_reference_rmsnorm(x, norm, count, m->norm_epsilon, t->scratch);
+  else
+    memcpy(t->scratch, x, count * sizeof *x);
+  if (m->int8_activations) wisp_reference_round_int8(t->scratch, count);
+  return t->scratch;
+}
+
 static bool check_embed(test *t, const snapshot *s, const int32_t *ids) {
   const wisp_model *m = t->executor->plan->model;
   for (uint32_t c = 0; c < s->columns; c++) {
     wisp_reference_embed(&m->embedding, (uint32_t)ids[s->position + c], t->scratch);
-    for (uint32_t i = 0; i < m->width; i++)
-      if (!close_enough(t, "embed", i, s->embedded[c * m->width + i], t->scratch[i], fabsf(t->scratch[i]))) return false;
+    for (uint32_t i = 0; i < m->width; i++) {
+      const float expected = m->embedding_scale * t->scratch[i];
+      if (!close_enough(t, "embed", i, s->embedded[c * m->width + i], expected, fabsf(expected))) return false;
+    }
   }
+  return true;
+}
+
+typedef struct projection { /* q, k or v */
+  const char *name;
+  const wisp_matrix *matrix;
+  const float *bias, *norm;
+  bool turned;
+} projection;
+
+/* One head of column c, found[head_size] in float or as f16. */
+static bool check_head_rows(test *t, const projection *p, uint32_t head, uint32_t position, const float *input,
+                            const float *found, const uint16_t *found_half) {
+  const wisp_model *m = t->executor->plan->model;
+  const uint32_t tables = wisp_rope_tables(m), half = m->head_size / 2;
+  const float *turns = t->scratch + 3 * (size_t)t->widest +
+                       2 * ((size_t)position * tables + (tables > 1 && m->blocks[0].window)) * half;
+  float *y = t->scratch + 2 * (size_t)t->widest, largest = 0;
+  for (uint32_t i = 0; i < m->head_size; i++) {
+    float magnitude;
+    const uint32_t row = head * m->head_size + i;
+    y[i] = reference_row(t, p->matrix, row, input, &magnitude) + (p->bias ? p->bias[row] : 0);
+    largest = fmaxf(largest, magnitude);
+  }
+  if (p->turned) {
+    const bool normed = p->norm || m->qk_norm_plain;
+    if (p->norm) wisp_reference_rmsnorm(y, p->norm, m->head_size, m->norm_epsilon, y);
+    wisp_reference_rope(y, turns, half);
+    if (m->qk_norm_plain) wisp_reference_rmsnorm(y, NULL, m->head_size, m->norm_epsilon, y);
+    if (normed) largest = 4; /* elements of order one */
+  }
+  for (uint32_t i = 0; i < m->head_size; i++)
+    if (!close_enough(t, p->name, head * m->head_size + i, found ? found[i] : wisp_f16_to_f32(found_half[i]), y[i], largest))
+      return false;
   return true;
 }
 
 static bool check_qkv(test *t, const snapshot *s) {
   const wisp_model *m = t->executor->plan->model;
   const wisp_block *b = &m->blocks[0];
-  const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size, half = m->head_size / 2;
-  const float *turns = t->scratch + 3 * (size_t)t->widest; /* [TOKENS][half] of (cos, sin), set at the start */
+  const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
+  const projection parts[] = {
+      {"q", &b->q, b->q_bias, b->q_norm, true}, {"k", &b->k, b->k_bias, b->k_norm, true}, {"v", &b->v, b->v_bias, NULL, false}};
   for (uint32_t c = 0; c < s->columns; c++) {
     const uint32_t position = s->position + c;
-    wisp_reference_rmsnorm(s->embedded + c * m->width, b->attn_norm, m->width, m->norm_epsilon, t->scratch);
+    const float *input = take_input(t, s->embedded + c * m->width, m->width, b->attn_norm);
+    const uint16_t *kv = s->kv + (size_t)position * 2 * kv_rows;
     for (int part = 0; part < 3; part++) {
-      const wisp_matrix *matrix = part == 0 ? &b->q : part == 1 ? &b->k : &b->v;
-      for (uint32_t i = 0; i < ROWS; i += 2) {
-        const uint32_t row = sampled_row(i, matrix->rows);
-        float magnitudes[2];
-        float pair[2] = {reference_row(t, matrix, row, t->scratch, &magnitudes[0]),
-                         reference_row(t, matrix, row + 1, t->scratch, &magnitudes[1])};
-        if (part < 2) wisp_reference_rope(pair, turns + 2 * (position * half + row % m->head_size / 2), 1);
-        for (uint32_t j = 0; j < 2; j++) {
-          const uint16_t *kv = s->kv + (size_t)position * 2 * kv_rows + (part == 2 ? kv_rows : 0);
-          const float found = part == 0 ? s->q[c * q_rows + row + j] : wisp_f16_to_f32(kv[row + j]);
-          if (!close_enough(t, part == 0 ? "q" : part == 1 ? "k" : "v", row + j, found, pair[j], magnitudes[0] + magnitudes[1]))
-            return false;
-        }
+      const uint32_t heads = parts[part].matrix->rows / m->head_size;
+      for (uint32_t head = 0; head < heads; head += max_u32(heads - 1, 1)) { /* the first and the last */
+        const size_t at = (size_t)head * m->head_size;
+        if (!check_head_rows(t, &parts[part], head, position, input, part ? NULL : s->q + c * q_rows + at,
+                             part ? kv + (part == 2 ? kv_rows : 0) + at : NULL))
+          return false;
       }
     }
   }
@@ -98,32 +141,47 @@ static bool check_qkv(test *t, const snapshot *s) {
 
 static bool check_attention(test *t, const snapshot *s) {
   const wisp_model *m = t->executor->plan->model;
-  const uint32_t q_rows = m->heads * m->head_size;
-  const wisp_kv_slot slot = {s->kv, WISP_KV_F16, m->kv_heads * m->head_size};
-  float scores[TOKENS];
-  for (uint32_t c = 0; c < s->columns; c++)
+  const uint32_t q_rows = m->heads * m->head_size, kv_width = m->kv_heads * m->head_size, window = m->blocks[0].window;
+  const float scale = m->attention_scale * sqrtf((float)m->head_size); /* the reference divides by sqrt(head_size) */
+  float *q = t->scratch, *expected = t->scratch + 2 * (size_t)t->widest, scores[TOKENS];
+  for (uint32_t c = 0; c < s->columns; c++) {
+    const uint32_t length = s->position + c + 1, first = window && length > window ? length - window : 0;
+    const wisp_kv_slot slot = {s->kv + (size_t)first * 2 * kv_width, WISP_KV_F16, kv_width};
     for (uint32_t head = 0; head < m->heads; head += max_u32(m->heads - 1, 1)) { /* the first and the last */
-      wisp_reference_attention(s->q + c * q_rows + head * m->head_size, &slot, head / (m->heads / m->kv_heads), m->head_size,
-                               s->position + c + 1, scores, t->scratch);
+      const size_t at = c * q_rows + head * m->head_size;
+      for (uint32_t i = 0; i < m->head_size; i++) q[i] = scale * s->q[at + i];
+      wisp_reference_attention(q, &slot, head / (m->heads / m->kv_heads), m->head_size, length - first, scores, expected);
       for (uint32_t i = 0; i < m->head_size; i++)
-        if (!close_enough(t, "attention", head * m->head_size + i, s->attention[c * q_rows + head * m->head_size + i],
-                          t->scratch[i], fabsf(t->scratch[i]) + 0.1f))
+        if (!close_enough(t, "attention", head * m->head_size + i, s->attention[at + i], expected[i],
+                          fabsf(expected[i]) + 0.1f))
           return false;
     }
+  }
   return true;
 }
 
-/* after = before + M x */
-static bool check_residual(test *t, const snapshot *s, const char *what, const wisp_matrix *matrix, const float *x,
-                           const float *before, const float *after) {
-  for (uint32_t c = 0; c < s->columns; c++)
-    for (uint32_t i = 0; i < ROWS; i++) {
-      const uint32_t row = sampled_row(i, matrix->rows);
+/* after = before + M x, a few rows; with a post norm all rows. */
+static bool check_residual(test *t, const snapshot *s, const char *what, const wisp_matrix *matrix, const float *post_norm,
+                           const float *x, const float *before, const float *after) {
+  const wisp_model *m = t->executor->plan->model;
+  float *y = t->scratch + 2 * (size_t)t->widest;
+  const uint32_t rows = post_norm ? matrix->rows : ROWS;
+  for (uint32_t c = 0; c < s->columns; c++) {
+    const float *input = take_input(t, x + c * matrix->cols, matrix->cols, NULL);
+    float magnitudes = 0;
+    for (uint32_t i = 0; i < rows; i++) {
       float magnitude;
-      const float sum = reference_row(t, matrix, row, x + c * matrix->cols, &magnitude) + before[c * matrix->rows + row];
-      if (!close_enough(t, what, row, after[c * matrix->rows + row], sum, magnitude + fabsf(before[c * matrix->rows + row])))
+      y[i] = reference_row(t, matrix, post_norm ? i : sampled_row(i, matrix->rows), input, &magnitude);
+      magnitudes = fmaxf(magnitudes, magnitude);
+    }
+    if (post_norm) wisp_reference_rmsnorm(y, post_norm, rows, m->norm_epsilon, y);
+    for (uint32_t i = 0; i < rows; i++) {
+      const uint32_t row = post_norm ? i : sampled_row(i, matrix->rows);
+      const float was = before[c * matrix->rows + row];
+      if (!close_enough(t, what, row, after[c * matrix->rows + row], was + y[i], magnitudes + fabsf(was) + fabsf(y[i])))
         return false;
     }
+  }
   return true;
 }
 
@@ -131,13 +189,13 @@ static bool check_gate_up(test *t, const snapshot *s) {
   const wisp_model *m = t->executor->plan->model;
   const wisp_block *b = &m->blocks[0];
   for (uint32_t c = 0; c < s->columns; c++) {
-    wisp_reference_rmsnorm(s->added + c * m->width, b->ffn_norm, m->width, m->norm_epsilon, t->scratch);
+    const float *input = take_input(t, s->added + c * m->width, m->width, b->ffn_norm);
     for (uint32_t i = 0; i < ROWS; i++) {
       const uint32_t row = sampled_row(i, m->ffn_width);
       float gate_magnitude, up_magnitude;
-      float gate = reference_row(t, &b->gate, row, t->scratch, &gate_magnitude);
-      const float up = reference_row(t, &b->up, row, t->scratch, &up_magnitude);
-      wisp_reference_silu_mul(&gate, &up, 1);
+      float gate = reference_row(t, &b->gate, row, input, &gate_magnitude);
+      const float up = reference_row(t, &b->up, row, input, &up_magnitude);
+      (m->gelu ? wisp_reference_gelu_mul : wisp_reference_silu_mul)(&gate, &up, 1);
       if (!close_enough(t, "gate_up", row, s->hidden[c * m->ffn_width + row], gate, gate_magnitude * up_magnitude))
         return false;
     }
@@ -147,11 +205,11 @@ static bool check_gate_up(test *t, const snapshot *s) {
 
 static bool check_head(test *t, const snapshot *s) {
   const wisp_model *m = t->executor->plan->model;
-  wisp_reference_rmsnorm(s->result + (s->columns - 1) * m->width, m->final_norm, m->width, m->norm_epsilon, t->scratch);
+  const float *input = take_input(t, s->result + (s->columns - 1) * m->width, m->width, m->final_norm);
   for (uint32_t i = 0; i < ROWS && m->vocabulary > 1; i++) {
     const uint32_t row = sampled_row(i, m->vocabulary);
     float magnitude;
-    const float logit = reference_row(t, &m->head, row, t->scratch, &magnitude);
+    const float logit = reference_row(t, &m->head, row, input, &magnitude);
     if (!close_enough(t, "head", row, s->logits[row], logit, magnitude)) return false;
   }
   return true;
@@ -164,10 +222,12 @@ static bool check_pass(test *t, const snapshot *s, const int32_t *ids, wisp_op_k
   if (*blame = WISP_OP_EMBED, !check_embed(t, s, ids)) return false;
   if (*blame = WISP_OP_QKV, !check_qkv(t, s)) return false;
   if (*blame = WISP_OP_ATTENTION, !check_attention(t, s)) return false;
-  if (*blame = WISP_OP_ATTN_OUT, !check_residual(t, s, "attn_out", &b->attn_out, s->attention, s->embedded, s->added))
+  if (*blame = WISP_OP_ATTN_OUT,
+      !check_residual(t, s, "attn_out", &b->attn_out, b->attn_post_norm, s->attention, s->embedded, s->added))
     return false;
   if (*blame = WISP_OP_GATE_UP, !check_gate_up(t, s)) return false;
-  if (*blame = WISP_OP_DOWN, !check_residual(t, s, "down", &b->down, s->hidden, s->added, s->result)) return false;
+  if (*blame = WISP_OP_DOWN, !check_residual(t, s, "down", &b->down, b->ffn_post_norm, s->hidden, s->added, s->result))
+    return false;
   if (*blame = WISP_OP_HEAD, !check_head(t, s)) return false;
   *blame = WISP_OP_SAMPLE;
   const uint32_t *tokens = wvk_buffer_map(t->timeline->tokens);
@@ -240,7 +300,7 @@ static wisp_status run_passes(test *t, wisp_op_kind *blame) {
 static wisp_status run_test(test *t, wisp_op_kind *blame) {
   const wisp_model *m = t->executor->plan->model;
   const uint32_t q = m->heads * m->head_size;
-  t->widest = max_u32(max_u32(m->width, m->ffn_width), max_u32(q, TOKENS * m->head_size));
+  t->widest = max_u32(max_u32(m->width, m->ffn_width), max_u32(q, TOKENS * m->head_size * wisp_rope_tables(m)));
   t->scratch = wisp_host_alloc(t->executor->host, 4 * (size_t)t->widest, sizeof *t->scratch);
   if (!t->scratch) return wisp_fail_memory(t->executor->host, "self-test", 16ull * t->widest);
   wisp_rope_table(m, TOKENS, t->scratch + 3 * (size_t)t->widest);

@@ -20,6 +20,7 @@ wisp_status wisp_gpu_record_op(gpu_timeline *t, wvk_commands *commands, const wi
                                uint32_t columns) {
   for (uint32_t part = 0; part < wisp_kernel_parts(&t->context, op); part++) {
     const wisp_kernel_call call = wisp_kernel_for(&t->context, op, part, columns > 1);
+    if (part && op->post_norm) wvk_cmd_barrier(commands); /* the second part reads what the first wrote */
     const wvk_pipeline *pipeline = wisp_gpu_pipeline(t->executor, &call.kernel);
     if (!pipeline) return wisp_fail(t->executor->host, WISP_ERROR_DEVICE, "kernel %s was not built", call.kernel.shader->name);
     const uint32_t push[WISP_PUSH_BYTES / 4] = {first_column};
@@ -83,7 +84,7 @@ static wisp_status record_decode(gpu_timeline *t, wvk_commands *commands, uint32
 
 static wisp_status fill_rope(gpu_timeline *t) {
   const wisp_model *m = t->context.model;
-  const uint64_t row = (uint64_t)m->head_size * sizeof(float), bytes = row * t->base.context;
+  const uint64_t row = (uint64_t)m->head_size * wisp_rope_tables(m) * sizeof(float), bytes = row * t->base.context;
   float *table = wisp_host_alloc(t->executor->host, t->base.context, row);
   if (!table) return wisp_fail_memory(t->executor->host, "RoPE table", bytes);
   wisp_rope_table(m, t->base.context, table);
@@ -110,7 +111,8 @@ static wisp_status create_buffers(gpu_timeline *t) {
   const uint64_t slot = wisp_plan_kv_row_bytes(e->plan, t->context.kv_f32 ? 4 : 2) * t->base.context;
   t->slot_bytes = (slot + alignment - 1) / alignment * alignment;
   const uint64_t kv_bytes = t->slot_bytes * e->plan->kv_slots;
-  const uint64_t data_bytes = (t->context.activations.rope + (uint64_t)t->base.context * m->head_size) * sizeof(float);
+  const uint64_t data_bytes = (t->context.activations.rope + (uint64_t)t->base.context * m->head_size * wisp_rope_tables(m)) *
+                              sizeof(float);
   const struct {
     const char *name;
     uint64_t bytes, limit;

@@ -10,29 +10,36 @@ static uint64_t align_up(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
 }
 
-/* What fills a window: norms first, then each matrix's quants and scales, all at multiples of 256 bytes. */
+/* What fills a window: vectors first, one behind the other, then each matrix's quants and scales, all at multiples of 256
+ * bytes. */
 typedef struct contents {
   const wisp_matrix *matrices[WISP_WINDOW_MATRICES];
   uint32_t matrix_count;
-  const float *norms[WISP_WINDOW_NORMS];
-  uint32_t norm_count, norm_width;
+  struct {
+    const float *values; /* NULL: not there */
+    uint32_t count;      /* a multiple of 4 */
+  } vectors[WISP_WINDOW_VECTORS];
   uint32_t row_begin, row_end; /* of the matrices; 0, 0 = all rows */
 } contents;
 
 static contents block_contents(const wisp_model *m, const wisp_block *b) {
   return (contents){.matrices = {&b->q, &b->k, &b->v, &b->attn_out, &b->gate, &b->up, &b->down},
                     .matrix_count = 7,
-                    .norms = {b->attn_norm, b->ffn_norm},
-                    .norm_count = 2,
-                    .norm_width = m->width};
+                    .vectors = {[WISP_ATTN_NORM] = {b->attn_norm, m->width},
+                                [WISP_FFN_NORM] = {b->ffn_norm, m->width},
+                                [WISP_ATTN_POST_NORM] = {b->attn_post_norm, m->width},
+                                [WISP_FFN_POST_NORM] = {b->ffn_post_norm, m->width},
+                                [WISP_Q_BIAS] = {b->q_bias, b->q.rows},
+                                [WISP_K_BIAS] = {b->k_bias, b->k.rows},
+                                [WISP_V_BIAS] = {b->v_bias, b->v.rows},
+                                [WISP_Q_NORM] = {b->q_norm, m->head_size},
+                                [WISP_K_NORM] = {b->k_norm, m->head_size}}};
 }
 
 static contents vocabulary_contents(const wisp_model *m, const wisp_matrix *matrix, const wisp_window *window) {
   return (contents){.matrices = {matrix},
                     .matrix_count = 1,
-                    .norms = {m->final_norm},
-                    .norm_count = 1,
-                    .norm_width = m->width,
+                    .vectors = {[WISP_FINAL_NORM] = {m->final_norm, m->width}},
                     .row_begin = window->row_begin,
                     .row_end = window->row_begin + window->rows};
 }
@@ -44,10 +51,11 @@ static uint32_t content_rows(const contents *c, uint32_t i) {
 /* Places the contents inside the window and sets its size. */
 static void place(wisp_window *window, const contents *c) {
   uint64_t at = 0;
-  for (uint32_t i = 0; i < c->norm_count; i++) {
-    window->norms[i] = (uint32_t)(at / 16);
-    at = align_up(at + (uint64_t)c->norm_width * sizeof(float), 256);
+  for (uint32_t i = 0; i < WISP_WINDOW_VECTORS; i++) {
+    window->vectors[i] = (uint32_t)(at / 16);
+    if (c->vectors[i].values) at += (uint64_t)c->vectors[i].count * sizeof(float);
   }
+  at = align_up(at, 256);
   for (uint32_t i = 0; i < c->matrix_count; i++) {
     const wisp_layout *layout = wisp_layout_for(c->matrices[i]->type);
     const uint64_t blocks = wisp_layout_tiled_rows(content_rows(c, i)) * wisp_layout_row_blocks(c->matrices[i]->cols);
@@ -95,8 +103,9 @@ static wisp_status upload_matrix(upload *u, const wisp_window *window, const wis
 }
 
 static wisp_status upload_window(upload *u, const wisp_window *window, const contents *c) {
-  for (uint32_t i = 0; i < c->norm_count; i++)
-    WISP_TRY(put(u, window->offset + 16ull * window->norms[i], c->norms[i], c->norm_width * sizeof(float)));
+  for (uint32_t i = 0; i < WISP_WINDOW_VECTORS; i++)
+    if (c->vectors[i].values)
+      WISP_TRY(put(u, window->offset + 16ull * window->vectors[i], c->vectors[i].values, c->vectors[i].count * sizeof(float)));
   for (uint32_t i = 0; i < c->matrix_count; i++)
     WISP_TRY(upload_matrix(u, window, &window->matrices[i], c->matrices[i], c->row_begin, content_rows(c, i)));
   return WISP_OK;

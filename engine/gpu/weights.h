@@ -7,7 +7,22 @@
 #include "gpu/layout.h"
 #include "wvk.h"
 
-enum { WISP_WINDOW_MATRICES = 7, WISP_WINDOW_NORMS = 2 };
+enum { WISP_WINDOW_MATRICES = 7 };
+
+/* Vectors of a window; the biases lie one behind the other, and so do the norms of q and k. */
+enum {
+  WISP_ATTN_NORM,
+  WISP_FFN_NORM,
+  WISP_ATTN_POST_NORM,
+  WISP_FFN_POST_NORM,
+  WISP_Q_BIAS,
+  WISP_K_BIAS,
+  WISP_V_BIAS,
+  WISP_Q_NORM,
+  WISP_K_NORM,
+  WISP_WINDOW_VECTORS,
+  WISP_FINAL_NORM = WISP_ATTN_NORM /* of a vocabulary window */
+};
 
 typedef struct wisp_placed { /* a matrix in its window */
   const wisp_layout *layout;
@@ -19,7 +34,7 @@ typedef struct wisp_window {
   uint32_t buffer;                            /* index into buffers */
   uint64_t offset, bytes;                     /* in the buffer; offset aligned for a dynamic binding */
   wisp_placed matrices[WISP_WINDOW_MATRICES]; /* block: q, k, v, attn_out, gate, up, down; vocabulary: the rows */
-  uint32_t norms[WISP_WINDOW_NORMS];          /* first uvec4; block: attn_norm, ffn_norm; vocabulary: final_norm */
+  uint32_t vectors[WISP_WINDOW_VECTORS];      /* first uvec4 */
   uint32_t row_begin, rows;                   /* of a vocabulary window */
 } wisp_window;
 

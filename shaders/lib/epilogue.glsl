@@ -2,6 +2,8 @@
 // The ops with matrices: which matrix a row belongs to, and what becomes of its finished sum. One of QKV, GATE_UP, RESIDUAL, HEAD is
 // defined.
 
+#include "lib/activation.glsl"
+
 layout(constant_id = WISP_C_ROWS) const uint ROWS = 1;
 layout(constant_id = WISP_C_Y) const uint Y = 0;
 layout(constant_id = WISP_C_Y_STRIDE) const uint Y_STRIDE = 32;
@@ -27,6 +29,8 @@ layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
 layout(constant_id = WISP_C_ROPE) const uint ROPE = 0;
 layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
+layout(constant_id = WISP_C_ROPE_STRIDE) const uint ROPE_STRIDE = 8;
+layout(constant_id = WISP_C_BIAS) const uint BIAS = 0;
 
 layout(set = 0, binding = WISP_BIND_KV_WORD) writeonly buffer KvWord { uint kv[]; };
 
@@ -40,12 +44,13 @@ Matrix matrix_of_row(inout uint row) {
                 is_q ? SCALES0 : is_k ? SCALES1 : SCALES2);
 }
 
-// Rows `row` and `row + 1`, row even, of token `column` of the batch: RoPE on q and k, k and v into the KV slot. A pair never crosses
+// Rows `row` and `row + 1`, row even, of token `column` of the batch: bias, RoPE on q and k, k and v into the KV slot. A pair never crosses
 // from q to k to v: head sizes are even.
 void finish_pair(uint row, uint column, vec2 pair) {
   const uint position = steps[WISP_STEP_POSITION] + column;
+  if (BIAS != 0u) pair += vec2(uintBitsToFloat(weights[BIAS + row]), uintBitsToFloat(weights[BIAS + row + 1u]));
   if (row < Q_ROWS + KV_ROWS) {
-    const uint angle = ROPE + 2u * (position * (HEAD_SIZE / 2u) + (row % HEAD_SIZE) / 2u);
+    const uint angle = ROPE + position * ROPE_STRIDE + row % HEAD_SIZE;
     const float cosine = data[angle], sine = data[angle + 1u];
     pair = vec2(pair.x * cosine - pair.y * sine, pair.x * sine + pair.y * cosine);
   }
@@ -72,13 +77,20 @@ layout(constant_id = WISP_C_LAYOUT1) const uint LAYOUT1 = 0;
 layout(constant_id = WISP_C_QUANTS1) const uint QUANTS1 = 0;
 layout(constant_id = WISP_C_SCALES1) const uint SCALES1 = 0;
 
+layout(constant_id = WISP_C_GELU) const uint GELU = 0;
+
 void finish(uint row, uint column, float gate, float up) {
-  data[Y + column * Y_STRIDE + row] = gate / (1.0 + exp(-gate)) * up;
+  data[Y + column * Y_STRIDE + row] = activation(gate, GELU) * up;
 }
 #endif
 
 #ifdef RESIDUAL
-void finish(uint row, uint column, float sum) { data[Y + column * Y_STRIDE + row] += sum; }
+layout(constant_id = WISP_C_ADD) const uint ADD = 1;
+
+void finish(uint row, uint column, float sum) {
+  const uint y = Y + column * Y_STRIDE + row;
+  data[y] = ADD == 1u ? data[y] + sum : sum;
+}
 #endif
 
 #ifdef HEAD

@@ -67,9 +67,16 @@
 #define WISP_C_CANDIDATES 26       /* DATA: (logit, id)[column][CANDIDATE_STRIDE]: best of each head workgroup */
 #define WISP_C_CANDIDATE_STRIDE 27
 #define WISP_C_CANDIDATE_BEGIN 28  /* head: first candidate of this window */
-#define WISP_C_SCALE 29            /* attention: 1 / sqrt(head_size), float bits */
+#define WISP_C_SCALE 29            /* attention: of q . k; embed: of the rows; float bits */
 #define WISP_C_SUBGROUPS 30        /* attention_direct: LOCAL / smallest subgroup size */
-#define WISP_C_COUNT 31
+#define WISP_C_ROPE_STRIDE 31      /* floats from position to position in the RoPE table */
+#define WISP_C_BIAS 32             /* qkv: WEIGHTS_WORD: biases of all rows of q, k and v; 0 = none */
+#define WISP_C_HEAD_NORM 33        /* qkv: 0 = heads are not normed; 1 = without weights; else WEIGHTS_WORD: weights of q, of k */
+#define WISP_C_ADD 34              /* residual: 1: y += M x; 0: y = M x */
+#define WISP_C_GELU 35             /* gate_up: 1: GELU, tanh-approximated, for SiLU */
+#define WISP_C_WINDOW 36           /* attention: positions that a token sees, itself included; 0 = all */
+#define WISP_C_ROUND 37            /* matrix: 1: inputs are rounded to 8 bits, a scale for each token */
+#define WISP_C_COUNT 38
 
 /* Push constants: fixed when recorded, the same for every token. */
 #define WISP_PUSH_BYTES 16         /* uint first_column (head, sample), 3 unused */
