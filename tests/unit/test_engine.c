@@ -346,7 +346,7 @@ typedef struct kept {
 static size_t cache_get(void *user, const char *key, void *data, size_t size) {
   kept *k = user;
   k->gets++;
-  memcpy(data, k->data, k->size < size ? k->size : size);
+  if (size) memcpy(data, k->data, k->size < size ? k->size : size);
   return k->size;
 }
 static void cache_put(void *user, const char *key, const void *data, size_t size) {
