@@ -44,6 +44,7 @@ static bool needs_plain(const wisp_model *m, wisp_op_kind kind) {
 static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, bool batch) {
   const wvk_caps *caps = context->caps;
   if (batch || caps->kind != WVK_KIND_DISCRETE || !caps->subgroup_shuffle || context->refused & 1u << kind) return false;
+  if (caps->subgroup_min < 8) return false; /* 8 rows side by side meet by shuffles */
   if (needs_plain(context->model, kind)) return false;
   const uint32_t team = context->model->head_size / 8; /* invocations that share a position in attention */
   return kind != WISP_OP_ATTENTION ||

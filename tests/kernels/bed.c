@@ -20,24 +20,30 @@ static const size_t optional_features[] = {
 enum { FEATURES = sizeof optional_features / sizeof *optional_features };
 _Static_assert(BED_MODES == FEATURES + 5, "as the device is, three kinds, one for each feature, one without any");
 
-/* Moves the arrays apart, so that a write or read past the end of one meets poison. */
-static const size_t arrays[] = {
-    offsetof(wisp_activations, x),      offsetof(wisp_activations, q),      offsetof(wisp_activations, attention),
-    offsetof(wisp_activations, hidden), offsetof(wisp_activations, logits), offsetof(wisp_activations, candidates),
-    offsetof(wisp_activations, rope),
-};
-_Static_assert(sizeof(wisp_activations) == 11 * sizeof(uint32_t), "a new array of activations: move it apart, too");
+/* All other fields of wisp_activations are places of arrays, in their order. */
+static const size_t figures[] = {offsetof(wisp_activations, columns), offsetof(wisp_activations, logit_columns),
+                                 offsetof(wisp_activations, logit_stride), offsetof(wisp_activations, candidate_stride)};
 
-/* The same places in all modes, so that kernels differ where they must only. */
+static bool is_figure(size_t field) {
+  for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+    if (figures[i] == field) return true;
+  return false;
+}
+
+/* Moves the arrays apart, so that a write or read past the end of one meets poison, and to the same places in all modes, so
+ * that kernels differ only where they must. */
 static void spread(bed *b) {
-  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+  uint32_t gap = 0;
+  for (size_t field = 0; field < sizeof(wisp_activations); field += sizeof(uint32_t)) {
     uint32_t furthest = 0;
+    if (is_figure(field)) continue;
     for (uint32_t mode = 0; mode < BED_MODES; mode++) {
-      const uint32_t at = *(uint32_t *)(void *)((char *)&b->modes[mode].activations + arrays[i]);
+      const uint32_t at = *(uint32_t *)(void *)((char *)&b->modes[mode].activations + field);
       if (at > furthest) furthest = at;
     }
+    gap += GAP;
     for (uint32_t mode = 0; mode < BED_MODES; mode++)
-      *(uint32_t *)(void *)((char *)&b->modes[mode].activations + arrays[i]) = furthest + GAP * (uint32_t)(i + 1);
+      *(uint32_t *)(void *)((char *)&b->modes[mode].activations + field) = furthest + gap;
   }
 }
 
@@ -212,6 +218,7 @@ void bed_record(bed *b, const bed_run *run) {
   const uint32_t push[WISP_PUSH_BYTES / 4] = {run->first}, kv = (uint32_t)(run->op->kv_slot * b->slot_bytes);
   for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[run->mode], run->op); part++) {
     const wisp_kernel_call call = wisp_kernel_for(&b->modes[run->mode], run->op, part, run->batch);
+    if (part) wvk_cmd_barrier(b->commands);
     const uint32_t weights = call.window ? (uint32_t)call.window->offset : 0, offsets[] = {weights, weights, kv, kv};
     wvk_cmd_bind_pipeline(b->commands, b->pipelines[find_kernel(b, &call.kernel)]);
     wvk_cmd_bind_set(b->commands, b->sets[call.window ? call.window->buffer : 0], offsets);

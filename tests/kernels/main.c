@@ -23,6 +23,11 @@ typedef struct counts {
   uint32_t passed, failed, skipped;
 } counts;
 
+/* Everything at once: what goes wrong between two cases belongs there. */
+static void on_log(void *user, wisp_log_level level, const char *text) {
+  if (level <= WISP_LOG_WARN) fprintf(stderr, "wisp-kernels: %s\n", text);
+}
+
 static const char *const need_names[] = {"subgroup", "float16", "storage16",    "int8",
                                          "storage8", "int_dot", "memory_model", "coopmat"};
 
@@ -205,8 +210,7 @@ static int run(const options *o, wvk_device *device, const wisp_host *host, FILE
     json_close_object(&out);
     json_end(&out);
   }
-  if (status != WISP_OK) return report_status(status);
-  return n.failed ? REPORT_FAILED : REPORT_DONE;
+  return status != WISP_OK || n.failed ? REPORT_FAILED : REPORT_DONE;
 }
 
 static int run_with_file(const options *o, wvk_device *device, const wisp_host *host) {
@@ -237,11 +241,10 @@ int main(int argc, char **argv) {
   const int parsed = args_parse(&command, argc, argv);
   if (parsed != ARGS_OK) return parsed;
   setvbuf(stdout, NULL, _IOLBF, 0);
-  const wisp_host host = report_host();
+  const wisp_host host = {.log = on_log};
   wvk_device *device;
   const wvk_device_params params = {.host = wisp_gpu_host(&host), .index = o.device == UINT32_MAX ? -1 : (int32_t)o.device};
-  if (wvk_device_create(&device, &params) != WVK_OK) return report_status(WISP_ERROR_DEVICE);
-  report_settle();
+  if (wvk_device_create(&device, &params) != WVK_OK) return REPORT_FAILED;
   const int code = run_with_file(&o, device, &host);
   wvk_device_destroy(&device);
   return code;

@@ -78,7 +78,8 @@ static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
     for (uint32_t r = 0; r < op->matrices[i]->rows; r++) magnitude_row(op->matrices[i], r, sizes + (size_t)(at + r) * cols);
   }
   for (uint32_t i = 0; i < t->pool * cols; i++) x[i] = fabsf(x[i]);
-  const wisp_matrix absolute = {wisp_dtype_find(WISP_F32), stride, cols, (const uint8_t *)sizes};
+  const wisp_matrix absolute = {
+      .type = wisp_dtype_find(WISP_F32), .rows = stride, .cols = cols, .data = (const uint8_t *)sizes};
   wisp_reference_matmul(&absolute, 0, stride, x, t->pool, t->scratch, magnitude, stride);
   wisp_host_free(host, x);
   wisp_host_free(host, sizes);
