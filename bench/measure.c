@@ -96,6 +96,15 @@ static wisp_status run_prompt(measure *m, uint32_t depth, uint32_t count, totals
   return status;
 }
 
+/* Tokens of one submit come at once, after one wait: each of them took its share of it. */
+static void share_waits(double *samples, uint32_t count, double mean_ms) {
+  for (uint32_t first = 0, next; first < count; first = next) {
+    double sum = samples[first];
+    for (next = first + 1; next < count && samples[next] < 0.1 * mean_ms; next++) sum += samples[next];
+    for (uint32_t i = first; i < next; i++) samples[i] = sum / (next - first);
+  }
+}
+
 static wisp_status run_reply(measure *m, uint32_t depth, uint32_t count, totals *sum) {
   wisp_generate_params params = {.max_tokens = count, .ignore_end = true, .on_token = on_token, .user = m};
   wisp_status status = wisp_session_truncate(m->session, depth);
@@ -106,6 +115,7 @@ static wisp_status run_reply(measure *m, uint32_t depth, uint32_t count, totals 
   mark start = set_mark(m);
   m->last_ms = start.ms;
   status = wisp_session_generate(m->session, &params, m->reply, &made);
+  if (made) share_waits(m->samples + m->sample_count - made, made, (m->last_ms - start.ms) / made);
   add_since(m, &start, made, sum);
   return status;
 }

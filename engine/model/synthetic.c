@@ -62,15 +62,16 @@ static float next_uniform(uint64_t *state) {
   return (float)(next_random(state) >> 40) / (float)(1 << 23) - 1.0f;
 }
 
-/* Fills the matrix with weights of the given standard deviation. A run of FRESH blocks is quantised from random numbers; the
- * rest repeats the run with new quants (block types) or in another order (scalar types): a billion weights take about a second.
- * one_scale: all blocks of a q8_0 matrix have the scale of the first, as the rows of w8a8 have one each. */
+/* Fills the matrix with weights of the given standard deviation. A run of FRESH blocks of 32 is quantised from random numbers;
+ * the rest repeats the run with new quants (block types) or in another order (scalar types): a billion weights take about a
+ * second. one_scale: all blocks of a q8_0 matrix have the scale of the first, as the rows of w8a8 have one each. */
 static void fill_matrix(const wisp_matrix *matrix, bool one_scale, float deviation, uint64_t *state) {
   enum { FRESH = 4096 };
   uint8_t *bytes = (uint8_t *)matrix->data;
-  const uint32_t size = matrix->type->block_bytes, weights = matrix->type->block_weights;
+  const uint32_t weights = 32, size = 32 / matrix->type->block_weights * matrix->type->block_bytes;
   const uint64_t blocks = wisp_matrix_bytes(matrix) / size;
-  const uint32_t quants = size > 16 ? (size == 34 ? 32 : 16) : 0; /* trailing bytes of a block that may be anything */
+  const bool scalar = matrix->type->block_weights == 1;
+  const uint32_t quants = scalar ? 0 : size == 34 ? 32 : 16; /* trailing bytes of a block that may be anything */
   float values[32];
   for (uint64_t i = 0; i < blocks; i++) {
     uint8_t *block = bytes + i * size;
@@ -80,7 +81,7 @@ static void fill_matrix(const wisp_matrix *matrix, bool one_scale, float deviati
       if (one_scale) memcpy(block, bytes, 2);
       continue;
     }
-    memcpy(block, bytes + (quants ? i % FRESH : next_random(state) >> 52) * size, size);
+    memcpy(block, bytes + (scalar ? next_random(state) >> 52 : i % FRESH) * size, size);
     for (uint32_t j = size - quants; j < size; j += 8) {
       const uint64_t random = next_random(state);
       memcpy(block + j, &random, 8);
