@@ -131,6 +131,14 @@ fuzz() {
   totals $passed $failed 0
 }
 
+# Random checkpoints of every architecture in Hugging Face folders against a forward pass in NumPy.
+# models BUILD DEVICE LIMIT [NAME...]
+models() {
+  local name=$1 device=$2 limit=$3
+  shift 3
+  env "$(driver lavapipe)" /usr/bin/python3 tests/model/check.py "$builds/$name/wisp" "$builds/models" --device "$device" --limit "$limit" "$@"
+}
+
 # The arm64 build under qemu gives the ids and the text of this machine's build.
 arm64() {
   local text="Hello, wörld 123 こんにちは" ids answer passed=0 failed=0 name

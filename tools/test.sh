@@ -33,6 +33,8 @@ stage unit-subgroup-16       600 'build-release downloads' unit release lavapipe
 for script in tests/behaviour/*.sh; do
   stage "behaviour-$(basename "$script" .sh)" 1200 'build-release downloads' behaviour "$script" release
 done
+stage models-cpu             300 'build-release'           models release cpu 1e-8
+stage models-lavapipe        600 'build-release'           models release vulkan 1e-6
 stage truth-cpu             1200 'build-release downloads' truth cpu
 stage truth-lavapipe        1500 'build-release downloads' truth lavapipe "${few[@]}"
 stage truth-swiftshader     1500 'build-release downloads' truth swiftshader "${few[@]}"

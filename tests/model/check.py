@@ -25,6 +25,27 @@ def logits(wisp, folder, ids, device, *options):
     return np.array(json.loads(done.stdout)["logits"])
 
 
+def sharing_problems(wisp, folder, device):
+    """What is wrong with sharing blocks: nothing, if it gives the bits of the model that has each block twice, from half its bytes."""
+    shared, doubled = make_checkpoints.write(folder, "mobilellm-ls"), make_checkpoints.write_doubled(folder)
+    ids = json.loads((shared / "expected.json").read_text(encoding="utf-8"))["ids"]
+    for how in ([], ["--step"]):
+        if not np.array_equal(logits(wisp, shared, ids, device, *how), logits(wisp, doubled, ids, device, *how)):
+            yield f"logits{' --step' if how else ''} differ"
+    info = {}
+    for path in (shared, doubled):
+        done = subprocess.run([wisp, "info", str(path), "--json"], capture_output=True, text=True, check=True)
+        info[path] = json.loads(done.stdout)
+    a, b = info[shared], info[doubled]
+    blocks = make_checkpoints.BASE["num_hidden_layers"]
+    for key, expected in {"weight_blocks": blocks, "executed_blocks": 2 * blocks, "kv_slots": 2 * blocks}.items():
+        if a[key] != expected:
+            yield f"{key} is {a[key]}, expected {expected}"
+    outside = 4 * (make_checkpoints.BASE["vocab_size"] + 1) * make_checkpoints.BASE["hidden_size"]  # embedding, final norm
+    if 2 * (a["weight_bytes"] - outside) != b["weight_bytes"] - outside:
+        yield f"weight_bytes {a['weight_bytes']} against {b['weight_bytes']}"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("wisp")
@@ -32,7 +53,7 @@ def main():
     parser.add_argument("names", nargs="*")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=float, default=1e-8)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     passed = failed = 0
     for name in arguments.names or make_checkpoints.CHECKPOINTS:
         folder = make_checkpoints.write(arguments.folder, name)
@@ -48,6 +69,10 @@ def main():
             good = error <= arguments.limit
             passed, failed = passed + good, failed + (not good)
             print(f"{'ok  ' if good else 'FAIL'}  {name}{' --step' if how else ''}: {said}", flush=True)
+    if arguments.device == "cpu" and not arguments.names:
+        problems = list(sharing_problems(arguments.wisp, arguments.folder, arguments.device))
+        passed, failed = passed + (not problems), failed + bool(problems)
+        print(f"{'FAIL' if problems else 'ok  '}  a shared block is two equal blocks {'; '.join(problems)}".rstrip())
     print(f"{passed} passed, {failed} failed, 0 skipped")
     sys.exit(failed > 0)
 

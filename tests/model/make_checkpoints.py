@@ -170,6 +170,27 @@ def write(folder, name):
     return target
 
 
+def write_doubled(folder):
+    """mobilellm-ls with each block written twice instead of shared: folder/mobilellm-ls-doubled."""
+    changes, dtype, _ = CHECKPOINTS["mobilellm-ls"]
+    config = {**BASE, **changes, "layer_sharing": False, "num_hidden_layers": 2 * BASE["num_hidden_layers"]}
+    random = np.random.default_rng(list(b"mobilellm-ls"))
+    weights = {}
+    for tensor, shape, scale, shift in shapes({**BASE, **changes}):
+        array = (random.standard_normal(shape) * scale + shift).astype(np.float32)
+        parts = tensor.split(".")
+        if parts[1] == "layers":
+            for twice in (0, 1):
+                weights[".".join([*parts[:2], str(2 * int(parts[2]) + twice), *parts[3:]])] = array
+        else:
+            weights[tensor] = array
+    target = folder / "mobilellm-ls-doubled"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    containers.write_safetensors(target / "model.safetensors", weights, dtype)
+    return target
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     for name in sys.argv[2:] or CHECKPOINTS:
