@@ -3,7 +3,7 @@
 
     make_checkpoints.py FOLDER [NAME...]
 
-Each FOLDER/NAME has config.json, weights in one of the containers, and expected.json: {"ids": [...], "logits": [[...], ...]} of
+Each FOLDER/NAME has config.json, tokenizer.json, weights in one of the containers, and expected.json: {"ids": [...], "logits": [[...], ...]} of
 forward.py, from the weights as they are stored. Same names, same bytes.
 """
 
@@ -22,7 +22,7 @@ BASE = {
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "vocab_size": 160,
+    "vocab_size": 288,
     "max_position_embeddings": 128,
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
@@ -91,6 +91,27 @@ CHECKPOINTS = {
 }
 
 
+def tokenizer():
+    """tokenizer.json of a small SentencePiece-like BPE: special tokens, bytes, letters, two merges."""
+    texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", *"abcdefghijklmnopqrstuvwxyz", "\u2581t", "he"]
+    assert len(texts) == BASE["vocab_size"]
+    steps = [{"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]
+    return {
+        "version": "1.0",
+        "added_tokens": [{"id": i, "content": texts[i], "special": True} for i in range(3)],
+        "normalizer": {"type": "Sequence", "normalizers": steps},
+        "pre_tokenizer": None,
+        "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]},
+        "model": {
+            "type": "BPE",
+            "byte_fallback": True,
+            "unk_token": "<unk>",
+            "vocab": {text: i for i, text in enumerate(texts)},
+            "merges": ["\u2581 t", "h e"],
+        },
+    }
+
+
 def shapes(config):
     """(name, shape, how large its random numbers are, added to them) of every tensor, by the models' published code."""
     c, kind = config, config["model_type"]
@@ -147,6 +168,7 @@ def write(folder, name):
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer()) + "\n", encoding="utf-8")
     kind = container.rstrip("2")
     save, stem, suffix = {
         "safetensors": (containers.write_safetensors, "model", "safetensors"),
