@@ -139,6 +139,9 @@ void main() {
   up = factor * reduce_slices(up, SLICES);
   if (slice == 0u && row < ROWS) finish(row, column, sum, up);
 #else
+#if defined(QKV)
+  if (row < ROWS) sum += bias(row);
+#endif
   if (slice == 0u) row_sums[group_row] = sum;
   barrier();
 #if defined(QKV)

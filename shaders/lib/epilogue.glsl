@@ -44,11 +44,12 @@ Matrix matrix_of_row(inout uint row) {
                 is_q ? SCALES0 : is_k ? SCALES1 : SCALES2);
 }
 
-// Rows `row` and `row + 1`, row even, of token `column` of the batch: bias, RoPE on q and k, k and v into the KV slot. A pair never crosses
+float bias(uint row) { return BIAS == 0u ? 0.0 : uintBitsToFloat(weights[BIAS + row]); }
+
+// Rows `row` and `row + 1`, row even, of token `column` of the batch: RoPE on q and k, k and v into the KV slot. A pair never crosses
 // from q to k to v: head sizes are even.
 void finish_pair(uint row, uint column, vec2 pair) {
   const uint position = steps[WISP_STEP_POSITION] + column;
-  if (BIAS != 0u) pair += vec2(uintBitsToFloat(weights[BIAS + row]), uintBitsToFloat(weights[BIAS + row + 1u]));
   if (row < Q_ROWS + KV_ROWS) {
     const uint angle = ROPE + position * ROPE_STRIDE + row % HEAD_SIZE;
     const float cosine = data[angle], sine = data[angle + 1u];

@@ -65,7 +65,8 @@ static wisp_status create_buffers(bed *b, bool mapped) {
   const uint32_t context = b->shape->context;
   b->slot_bytes = round_up(wisp_plan_kv_row_bytes(&b->plan, b->shape->kv_f32 ? 4 : 2) * context, alignment);
   const uint64_t bytes[BED_BUFFERS] = {
-      [BED_DATA] = (b->modes[0].activations.rope + (uint64_t)context * b->model.head_size + GAP) * sizeof(float),
+      [BED_DATA] = (b->modes[0].activations.rope + (uint64_t)context * wisp_rope_tables(&b->model) * b->model.head_size + GAP) *
+                   sizeof(float),
       [BED_KV] = b->slot_bytes * b->plan.kv_slots,
       [BED_STEP] = WISP_STEP_WORDS * 4,
       [BED_TOKENS] = (context + 1ull) * 4,

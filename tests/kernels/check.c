@@ -87,6 +87,7 @@ static wisp_status check_run(checker *c, bed_run run) {
       v = truth_judge(&c->truth, &run);
     }
     tally_add(c->tally, shader, b, &run, &v);
+    if (run.op->post_norm) tally_add(c->tally, b->kernels[bed_kernel(b, &run, 1)].shader, b, &run, &v);
     for (uint32_t i = 0; i < run.op->matrix_count; i++)
       c->result->types_seen[run.op->kind] |= 1u << run.op->matrices[i]->type->dtype;
     if (!v.ok || c->probed[shader - wisp_shaders]) continue;
@@ -157,8 +158,11 @@ static void mark_reachable(checker *c) {
     context.caps = &caps;
     caps.kind = (wvk_kind)(i % 5);
     caps.subgroup_size = caps.subgroup_min = caps.subgroup_max = subgroups[i / 5];
-    for (uint32_t op = 0; op < 2 * (WISP_OP_SAMPLE + 1); op++)
-      c->result->reachable[wisp_kernel_for(&context, bed_op(&c->bed, op / 2), 0, op % 2).kernel.shader - wisp_shaders] = true;
+    for (uint32_t i_op = 0; i_op < 2 * (WISP_OP_SAMPLE + 1); i_op++) {
+      const wisp_op *op = bed_op(&c->bed, (wisp_op_kind)(i_op / 2));
+      for (uint32_t part = 0; part < wisp_kernel_parts(&context, op); part++)
+        c->result->reachable[wisp_kernel_for(&context, op, part, i_op % 2).kernel.shader - wisp_shaders] = true;
+    }
   }
 }
 

@@ -12,19 +12,22 @@
  * takes most of the time: ops that bring nothing new are left out. */
 /* clang-format off */
 const shape shapes[] = {
-  /* name    width heads kv size   ffn vocab   ctx cols  types                                          f32 split rounded ops */
-  {"f32",       36,  3, 1,   8,  100,  101,   80, 64, "f32",                                            true,  false, false, "EQAOGDHS"},
-  {"f16",      100,  5, 1,  16,  300, 3001, 1030, 64, "f16",                                            true,  true,  false, "EQAOGDHS"},
-  {"bf16",      64,  1, 1,  64, 1004, 1004, 1000,  5, "bf16",                                           false, false, false, "EAGH"},
-  {"q4_0",    4352,  4, 2,   8,   96,   45,  140,  5, "q4_0",                                           false, false, false, "EQGDH"},
-  {"q4_1",      32,  3, 3,  32,   32, 6148,  129,  5, "q4_1 q5_0 q5_1 q8_0 q4_1 q8_0 q5_1 q4_1 q5_0",   true,  false, false, "EQAGDHS"},
-  {"q5_0",     576,  9, 3,  64, 1536, 1004, 1100,  5, "q5_0 q4_1 q8_0 q4_1 q5_1 q5_0 q5_0 q5_0 q5_1",   false, false, false, "EQAOGDH"},
-  {"q5_1",      64,  5, 1,  64, 4352,  300,  100, 64, "q5_1 q8_0 f16 q5_0 q4_1 f32 q8_0 q5_1 q4_1",     true,  false, false, "EADH"},
-  {"q8_0",     960,  6, 2,  80, 1504,  300,   40,  4, "q8_0",                                           false, false, false, "EQAH"},
-  {"q4_k",     256,  2, 1, 128,  256,  100,   90, 64, "q4_k q5_k q6_k q4_k q5_k q6_k q5_k q4_k",        false, false, false, "EQAOGDH"},
-  {"q5_k",    1536,  4, 2,  64,  512,   60,   64,  5, "q5_k q6_k f32 q6_k q4_k q5_k q5_k q5_k q6_k",    true,  false, false, "EGH"},
-  {"q6_k",     512,  1, 1, 256,  300,   99,   64,  4, "q6_k bf16 q4_k q6_k q6_k q4_k bf16 q6_k q5_k",   false, false, false, "EQAODH"},
-  {"rounded",  256,  1, 1,   8,    4,   40,   40,  3, "q4_k q5_k q6_k f32 f32 f32 f32 q6_k",            true,  false, true,  "EQ"},
+  /* name    width heads kv size   ffn vocab   ctx cols  types                                          f32 split rounded ops, traits */
+  {"f32",       36,  3, 1,   8,  100,  101,   80, 64, "f32",                                            true,  false, false, "EQAOGDHS", ""},
+  {"f16",      100,  5, 1,  16,  300, 3001, 1030, 64, "f16",                                            true,  true,  false, "EQAOGDHS", ""},
+  {"bf16",      64,  1, 1,  64, 1004, 1004, 1000,  5, "bf16",                                           false, false, false, "EAGH", ""},
+  {"q4_0",    4352,  4, 2,   8,   96,   45,  140,  5, "q4_0",                                           false, false, false, "EQGDH", ""},
+  {"q4_1",      32,  3, 3,  32,   32, 6148,  129,  5, "q4_1 q5_0 q5_1 q8_0 q4_1 q8_0 q5_1 q4_1 q5_0",   true,  false, false, "EQAGDHS", ""},
+  {"q5_0",     576,  9, 3,  64, 1536, 1004, 1100,  5, "q5_0 q4_1 q8_0 q4_1 q5_1 q5_0 q5_0 q5_0 q5_1",   false, false, false, "EQAOGDH", ""},
+  {"q5_1",      64,  5, 1,  64, 4352,  300,  100, 64, "q5_1 q8_0 f16 q5_0 q4_1 f32 q8_0 q5_1 q4_1",     true,  false, false, "EADH", ""},
+  {"q8_0",     960,  6, 2,  80, 1504,  300,   40,  4, "q8_0",                                           false, false, false, "EQAH", ""},
+  {"q4_k",     256,  2, 1, 128,  256,  100,   90, 64, "q4_k q5_k q6_k q4_k q5_k q6_k q5_k q4_k",        false, false, false, "EQAOGDH", ""},
+  {"q5_k",    1536,  4, 2,  64,  512,   60,   64,  5, "q5_k q6_k f32 q6_k q4_k q5_k q5_k q5_k q6_k",    true,  false, false, "EGH", ""},
+  {"q6_k",     512,  1, 1, 256,  300,   99,   64,  4, "q6_k bf16 q4_k q6_k q6_k q4_k bf16 q6_k q5_k",   false, false, false, "EQAODH", ""},
+  {"rounded",  256,  1, 1,   8,    4,   40,   40,  3, "q4_k q5_k q6_k f32 f32 f32 f32 q6_k",            true,  false, true,  "EQ", ""},
+  {"biases",    64,  4, 2,  16,    4,   40,   80,  5, "f16",                                            false, false, false, "Q", "br"},
+  {"gemma",    128,  4, 1,  32,   96,   60,  129,  5, "q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q8_0",        true,  false, false, "EQAOGD", "nPgsw"},
+  {"w8a8",      96,  3, 3,  32,   64,   45,   80,  4, "q8_0",                                           false, false, false, "QOGDH", "8pb"},
 };
 /* clang-format on */
 const uint32_t shape_count = sizeof shapes / sizeof *shapes;
@@ -44,6 +47,10 @@ static const block_format formats[] = {
 
 bool shape_has(const shape *s, wisp_op_kind kind) {
   return strchr(s->ops, "EQAOGDHS"[kind]) != NULL;
+}
+
+bool shape_is(const shape *s, char trait) {
+  return strchr(s->traits, trait) != NULL;
 }
 
 bool shape_is_k_type(const wisp_dtype_info *type) {
@@ -135,6 +142,34 @@ static void fill_weights(wisp_model *m, bool rounded, uint64_t *random) {
   memcpy((uint8_t *)m->head.data + half, m->head.data, half);
 }
 
+static const float *random_vector(wisp_model *m, uint32_t count, uint64_t *random) {
+  float *values = wisp_arena_alloc(&m->arena, count, sizeof *values);
+  for (uint32_t i = 0; values && i < count; i++) values[i] = random_normal(random);
+  return values;
+}
+
+/* What only some architectures have; the window only in the last block, as where blocks differ. False: out of memory. */
+static bool add_traits(wisp_model *m, const shape *s, uint64_t *random) {
+  bool ok = true;
+  if (shape_is(s, 'r')) {
+    float *factors = wisp_arena_alloc(&m->arena, s->head_size / 2, sizeof *factors);
+    for (uint32_t i = 0; factors && i < s->head_size / 2; i++) factors[i] = 1 + 0.1f * (float)i;
+    ok &= (m->rope_factors = factors) != NULL;
+  }
+  for (uint32_t i = 0; i < m->weight_blocks; i++) {
+    wisp_block *b = &m->blocks[i];
+    if (shape_is(s, 'b')) ok &= (b->q_bias = random_vector(m, b->q.rows, random)) != NULL;
+    if (shape_is(s, 'b')) ok &= (b->k_bias = random_vector(m, b->k.rows, random)) != NULL;
+    if (shape_is(s, 'b')) ok &= (b->v_bias = random_vector(m, b->v.rows, random)) != NULL;
+    if (shape_is(s, 'n')) ok &= (b->q_norm = random_vector(m, s->head_size, random)) != NULL;
+    if (shape_is(s, 'n')) ok &= (b->k_norm = random_vector(m, s->head_size, random)) != NULL;
+    if (shape_is(s, 'P')) ok &= (b->attn_post_norm = random_vector(m, s->width, random)) != NULL;
+    if (shape_is(s, 'P')) ok &= (b->ffn_post_norm = random_vector(m, s->width, random)) != NULL;
+    if (shape_is(s, 'w') && i + 1 == m->weight_blocks) b->window = 37;
+  }
+  return ok;
+}
+
 wisp_status shape_model(wisp_model *model, const wisp_host *host, const shape *s, uint32_t blocks, uint64_t *random) {
   const wisp_dtype_info *types[9];
   *model = (wisp_model){.host = host};
@@ -153,9 +188,13 @@ wisp_status shape_model(wisp_model *model, const wisp_host *host, const shape *s
                         .block_repeat = 1,
                         .norm_epsilon = 1e-5f,
                         .rope_theta = 10000.0f,
-                        .rope_divisor = 1,
-                        .attention_scale = 1 / sqrtf((float)s->head_size),
-                        .embedding_scale = 1,
+                        .rope_divisor = shape_is(s, 'r') ? 4 : 1,
+                        .rope_theta_windowed = shape_is(s, 'w') ? 1000.0f : 0,
+                        .attention_scale = (shape_is(s, 's') ? 0.7f : 1) / sqrtf((float)s->head_size),
+                        .embedding_scale = shape_is(s, 's') ? 3.7f : 1,
+                        .gelu = shape_is(s, 'g'),
+                        .qk_norm_plain = shape_is(s, 'p'),
+                        .int8_activations = shape_is(s, '8'),
                         .head_shared = types[7] == types[8]};
   snprintf(model->name, sizeof model->name, "%s", s->name);
   model->blocks = wisp_arena_alloc(&model->arena, blocks, sizeof *model->blocks);
@@ -174,5 +213,7 @@ wisp_status shape_model(wisp_model *model, const wisp_host *host, const shape *s
     model->blocks[i].ffn_norm = norms + (2 * (size_t)i + 1) * s->width;
   }
   model->final_norm = norms + 2 * (size_t)blocks * s->width;
-  return WISP_OK;
+  if (add_traits(model, s, random)) return WISP_OK;
+  wisp_model_close(model);
+  return wisp_fail_memory(host, s->name, s->width);
 }

@@ -17,6 +17,9 @@ typedef struct shape {
   bool split;      /* the device is said to bind so little that the vocabulary takes several windows and buffers */
   bool rounded;    /* K types with any scale, which their layout rounds to f16; else with scales that it keeps */
   const char *ops; /* checked here, by their initials: Embed Qkv Attention attn_Out Gate_up Down Head Sample */
+  /* Of the architecture: b biases, n norms of heads, p plain norms of heads, P post norms, g GELU, s scales of embedding and
+   * attention, w a window with angles of its own, r RoPE factors and divisor, 8 activations rounded to 8 bits. */
+  const char *traits;
 } shape;
 
 extern const shape shapes[]; /* the first one: f32, for the self-check */
@@ -27,6 +30,7 @@ extern const uint32_t shape_count;
 wisp_status shape_model(wisp_model *model, const wisp_host *host, const shape *s, uint32_t blocks, uint64_t *random);
 
 bool shape_has(const shape *s, wisp_op_kind kind);
+bool shape_is(const shape *s, char trait);
 bool shape_is_k_type(const wisp_dtype_info *type);
 
 #endif

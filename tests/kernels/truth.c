@@ -52,6 +52,17 @@ static uint32_t op_rows(const wisp_op *op) {
   return rows;
 }
 
+/* Inputs that lie between two steps of 8 bits may be rounded to either: two of them, with the row's largest weight. */
+static void allow_steps(const float *x, const float *sizes, uint32_t rows, uint32_t cols, float bound, float *magnitudes) {
+  float step = 0;
+  for (uint32_t i = 0; i < cols; i++) step = fmaxf(step, fabsf(x[i]) / 127);
+  for (uint32_t r = 0; r < rows; r++) {
+    float weight = 0;
+    for (uint32_t i = 0; i < cols; i++) weight = fmaxf(weight, sizes[(size_t)r * cols + i]);
+    magnitudes[r] += 2 * step * weight / bound;
+  }
+}
+
 /* results and magnitudes of op, its matrices' rows side by side. */
 static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
   if (!shape_has(t->bed->shape, kind)) return WISP_OK;
@@ -72,6 +83,7 @@ static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
       wisp_reference_rmsnorm(input + c * cols, op->norm, cols, t->bed->model.norm_epsilon, x + c * cols);
     else
       memcpy(x + c * cols, input + c * cols, cols * sizeof *x);
+    if (t->bed->model.int8_activations) wisp_reference_round_int8(x + c * cols, cols);
   }
   for (uint32_t i = 0, at = 0; i < op->matrix_count; at += op->matrices[i++]->rows) {
     wisp_reference_matmul(op->matrices[i], 0, op->matrices[i]->rows, x, t->pool, t->scratch, y + at, stride);
@@ -81,22 +93,24 @@ static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
   const wisp_matrix absolute = {
       .type = wisp_dtype_find(WISP_F32), .rows = stride, .cols = cols, .data = (const uint8_t *)sizes};
   wisp_reference_matmul(&absolute, 0, stride, x, t->pool, t->scratch, magnitude, stride);
+  for (uint32_t c = 0; c < t->pool && t->bed->model.int8_activations; c++)
+    allow_steps(x + (size_t)c * cols, sizes, stride, cols, op_bound(t, op), magnitude + (size_t)c * stride);
   wisp_host_free(host, x);
   wisp_host_free(host, sizes);
   return WISP_OK;
 }
 
-/* [gate, up] of each column becomes silu(gate) * up, at the start of its row. */
+/* [gate, up] of each column becomes activation(gate) * up, at the start of its row. */
 static void finish_gate_up(truth *t) {
   const uint32_t n = t->bed->model.ffn_width;
   for (uint32_t c = 0; c < t->pool; c++) {
     float *gate = t->results[WISP_OP_GATE_UP] + 2 * (size_t)c * n, *size = t->magnitudes[WISP_OP_GATE_UP] + 2 * (size_t)c * n;
     for (uint32_t i = 0; i < n; i++) {
-      const float g = gate[i], up = gate[n + i], silu = g / (1 + expf(-g));
-      /* silu's slope stays below 1.1; exp's relative error grows with its argument. */
-      size[i] = 1.1f * fabsf(up) * size[i] + fabsf(silu) * size[n + i] + fabsf(silu * up) * (1 + fabsf(g));
+      /* The activations lie between 0 and their argument, a little below at most, and rise by at most 1.13 for each 1. */
+      const float g = gate[i], up = gate[n + i], most = t->bed->model.gelu ? fabsf(g) : fabsf(g / (1 + expf(-g)));
+      size[i] = 1.13f * fabsf(up) * size[i] + most * size[n + i] + most * fabsf(up) * (1 + fabsf(g)); /* exp errs with g */
     }
-    wisp_reference_silu_mul(gate, gate + n, n);
+    (t->bed->model.gelu ? wisp_reference_gelu_mul : wisp_reference_silu_mul)(gate, gate + n, n);
   }
 }
 
@@ -162,14 +176,14 @@ static wisp_status open_truth(truth *t, uint64_t *random) {
   t->query = take(t, (size_t)t->pool * q, sizeof(float));
   t->attended = take(t, (size_t)t->pool * q, sizeof(float));
   t->hidden = take(t, (size_t)t->pool * m->ffn_width, sizeof(float));
-  t->rope = take(t, (size_t)context * m->head_size, sizeof(float));
+  t->rope = take(t, (size_t)context * wisp_rope_tables(m) * m->head_size, sizeof(float));
   t->slot = take(t, 2 * (size_t)context * kv, sizeof(float));
   t->expected_slot = take(t, 2 * (size_t)context * kv, sizeof(float));
   t->ids = take(t, context + 1, sizeof *t->ids);
   t->candidates = take(t, 2 * (size_t)a->logit_columns * t->candidate_stride, sizeof(float));
   t->cached = take(t, 2 * (size_t)context * kv, sizeof(float));
   t->arena = take(t, t->arena_size, sizeof(float));
-  t->scratch = take(t, widest + q + 2 * kv + 2 * context + t->candidate_stride, sizeof(float));
+  t->scratch = take(t, widest + q + 2 * kv + 2 * context + m->head_size + t->candidate_stride, sizeof(float));
   for (uint32_t i = 0; i < t->owned_count; i++)
     if (!t->owned[i]) return wisp_fail_memory(b->host, "inputs", t->arena_size * sizeof(float));
 
@@ -245,14 +259,47 @@ static void expect_embed(truth *t, const bed_run *run) {
     t->bed->before[BED_TOKENS][run->position + c] = (uint32_t)t->ids[run->position + c];
     wisp_reference_embed(matrix, (uint32_t)t->ids[run->position + c], r->expected + (size_t)c * width);
     magnitude_row(matrix, (uint32_t)t->ids[run->position + c], r->magnitude + (size_t)c * width);
+    for (size_t i = (size_t)c * width; i < ((size_t)c + 1) * width; i++) {
+      r->expected[i] *= t->bed->model.embedding_scale;
+      r->magnitude[i] *= t->bed->model.embedding_scale;
+    }
   }
 }
 
-static void turn(const truth *t, uint32_t position, float *values, float *magnitudes, uint32_t heads) {
-  const uint32_t size = t->bed->model.head_size;
-  for (uint32_t h = 0; h < heads; h++, values += size, magnitudes += size) {
-    wisp_reference_rope(values, t->rope + (size_t)position * size, size / 2);
+/* rmsnorm in place. An error of the factor, too, comes from those of all values. */
+static void norm(float *values, float *magnitudes, const float *weights, uint32_t n, float epsilon) {
+  double squares = (double)n * epsilon, errors = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    squares += (double)values[i] * values[i];
+    errors += (double)fabsf(values[i]) * magnitudes[i];
+  }
+  wisp_reference_rmsnorm(values, weights, n, epsilon, values);
+  for (uint32_t i = 0; i < n; i++)
+    magnitudes[i] = (float)(sqrt(n / squares) * fabs(weights ? weights[i] : 1) * magnitudes[i] +
+                            fabsf(values[i]) * (1 + errors / squares));
+}
+
+typedef struct projection { /* q, k or v */
+  const float *bias, *norm;
+  uint32_t heads;
+  bool turned;
+} projection;
+
+/* A token's rows of M rmsnorm(x) become what is kept of them. */
+static void finish_heads(const truth *t, const wisp_block *b, const projection *p, uint32_t position, float *values,
+                         float *magnitudes) {
+  const wisp_model *m = &t->bed->model;
+  const uint32_t size = m->head_size, tables = wisp_rope_tables(m);
+  const float *turns = t->rope + ((size_t)position * tables + (tables > 1 && b->window)) * size;
+  for (uint32_t i = 0; p->bias && i < p->heads * size; i++) {
+    values[i] += p->bias[i];
+    magnitudes[i] += fabsf(p->bias[i]);
+  }
+  for (uint32_t h = 0; h < p->heads && p->turned; h++, values += size, magnitudes += size) {
+    if (p->norm) norm(values, magnitudes, p->norm, size, m->norm_epsilon);
+    wisp_reference_rope(values, turns, size / 2);
     for (uint32_t i = 0; i < size; i += 2) magnitudes[i] = magnitudes[i + 1] = magnitudes[i] + magnitudes[i + 1];
+    if (m->qk_norm_plain) norm(values, magnitudes, NULL, size, m->norm_epsilon);
   }
 }
 
@@ -264,40 +311,45 @@ static void expect_qkv(truth *t, const bed_run *run) {
   const uint64_t slot = run->op->kv_slot * b->slot_bytes / 4;
   put_columns(t, run, a->x, t->x, m->width);
   put_slot(t, run->position);
-  memcpy(b->before[BED_DATA] + a->rope, t->rope, (size_t)b->shape->context * m->head_size * 4);
+  memcpy(b->before[BED_DATA] + a->rope, t->rope, (size_t)b->shape->context * wisp_rope_tables(m) * m->head_size * 4);
   region *queries = add_region(t, "q", BED_DATA, REGION_FLOATS, a->q, (uint64_t)run->count * q);
   region *cached = add_region(t, "K and V", BED_KV, b->shape->kv_f32 ? REGION_FLOATS : REGION_HALVES,
                               slot + (uint64_t)run->position * words, (uint64_t)run->count * words);
   queries->bound = cached->bound = op_bound(t, run->op);
+  const wisp_block *block = run->op->block;
+  const projection parts[] = {{block->q_bias, block->q_norm, m->heads, true},
+                              {block->k_bias, block->k_norm, m->kv_heads, true},
+                              {block->v_bias, NULL, m->kv_heads, false}};
   for (uint32_t c = 0; c < run->count; c++) {
     const size_t from = (size_t)pool_column(t, run, c) * (q + kv);
-    float *values = queries->expected + (size_t)c * q, *magnitudes = queries->magnitude + (size_t)c * q;
-    memcpy(values, t->results[WISP_OP_QKV] + from, q * 4);
-    memcpy(magnitudes, t->magnitudes[WISP_OP_QKV] + from, q * 4);
-    turn(t, run->position + c, values, magnitudes, m->heads);
-    values = cached->expected + (size_t)c * kv, magnitudes = cached->magnitude + (size_t)c * kv;
-    memcpy(values, t->results[WISP_OP_QKV] + from + q, kv * 4);
-    memcpy(magnitudes, t->magnitudes[WISP_OP_QKV] + from + q, kv * 4);
-    turn(t, run->position + c, values, magnitudes, m->kv_heads);
+    const float *values = t->results[WISP_OP_QKV] + from, *magnitudes = t->magnitudes[WISP_OP_QKV] + from;
+    memcpy(queries->expected + (size_t)c * q, values, q * 4);
+    memcpy(queries->magnitude + (size_t)c * q, magnitudes, q * 4);
+    memcpy(cached->expected + (size_t)c * kv, values + q, kv * 4);
+    memcpy(cached->magnitude + (size_t)c * kv, magnitudes + q, kv * 4);
+    for (int part = 0; part < 3; part++) {
+      const region *r = part ? cached : queries;
+      const size_t at = part ? (size_t)c * kv + (part == 2 ? kv / 2 : 0) : (size_t)c * q;
+      finish_heads(t, block, &parts[part], run->position + c, r->expected + at, r->magnitude + at);
+    }
   }
 }
 
-/* An error e of a score moves its weight w by w * e, and with it the output by w * e * (v - output). */
-static void attention_magnitudes(const truth *t, const float *query, uint32_t kv_head, uint32_t length, const float *out,
-                                 float *magnitudes) {
-  const uint32_t size = t->bed->model.head_size, width = t->bed->model.kv_heads * size;
-  const float *keys = t->cached + kv_head * size, *values = keys + width;
+/* An error e of a score moves its weight w by w * e, and with it the output by w * e * (v - output). Positions [first, last].
+ */
+static void attention_magnitudes(const truth *t, const float *query, uint32_t kv_head, uint32_t first, uint32_t last,
+                                 const float *out, float *magnitudes) {
+  const uint32_t size = t->bed->model.head_size, width = t->bed->model.kv_heads * size, length = last + 1 - first;
+  const float *keys = t->cached + (size_t)first * 2 * width + kv_head * size, *values = keys + width;
   float *scores = t->scratch, *errors = scores + length; /* errors: of the score, as a sum of absolute products */
   float maximum = -INFINITY, total = 0;
   for (uint32_t p = 0; p < length; p++) {
     scores[p] = errors[p] = 0;
     for (uint32_t i = 0; i < size; i++) {
-      const float product = query[i] * keys[(size_t)p * 2 * width + i];
+      const float product = t->bed->model.attention_scale * query[i] * keys[(size_t)p * 2 * width + i];
       scores[p] += product;
       errors[p] += fabsf(product);
     }
-    scores[p] /= sqrtf((float)size);
-    errors[p] /= sqrtf((float)size);
     maximum = fmaxf(maximum, scores[p]);
   }
   for (uint32_t p = 0; p < length; p++) total += expf(scores[p] - maximum);
@@ -309,40 +361,54 @@ static void attention_magnitudes(const truth *t, const float *query, uint32_t kv
   }
 }
 
-static void expect_attention(truth *t, const bed_run *run) {
-  bed *b = t->bed;
-  const wisp_model *m = &b->model;
-  const wisp_activations *a = &b->modes[run->mode].activations;
-  const uint32_t q = m->heads * m->head_size;
-  const wisp_kv_slot slot = {t->expected_slot, b->shape->kv_f32 ? WISP_KV_F32 : WISP_KV_F16, m->kv_heads * m->head_size};
-  put_columns(t, run, a->q, t->query, q);
-  put_slot(t, run->position + run->count);
-  region *r = add_region(t, "attended", BED_DATA, REGION_FLOATS, a->attention, (uint64_t)run->count * q);
-  const uint32_t longest = run->position + run->count;
-  r->bound = sum_bound(longest > m->head_size ? longest : m->head_size);
-  for (uint32_t c = 0; c < run->count; c++)
-    for (uint32_t h = 0; h < m->heads; h++) {
-      const float *query = t->query + (size_t)pool_column(t, run, c) * q + h * m->head_size;
-      const uint32_t kv_head = h / (m->heads / m->kv_heads), length = run->position + c + 1;
-      const size_t at = (size_t)c * q + h * m->head_size;
-      wisp_reference_attention(query, &slot, kv_head, m->head_size, length, t->scratch, r->expected + at);
-      attention_magnitudes(t, query, kv_head, length, r->expected + at, r->magnitude + at);
-    }
+static void expect_head_of_attention(truth *t, const bed_run *run, uint32_t column, uint32_t head, region *r) {
+  const wisp_model *m = &t->bed->model;
+  const uint32_t size = m->head_size, q = m->heads * size, kv_width = m->kv_heads * size, window = run->op->block->window;
+  const uint32_t kv_head = head / (m->heads / m->kv_heads), last = run->position + column;
+  const uint32_t first = window && last + 1 > window ? last + 1 - window : 0;
+  const bool f32 = t->bed->shape->kv_f32;
+  const wisp_kv_slot slot = {t->expected_slot + (size_t)first * 2 * kv_width * (f32 ? 4 : 2), f32 ? WISP_KV_F32 : WISP_KV_F16,
+                             kv_width};
+  const float *query = t->query + (size_t)pool_column(t, run, column) * q + head * size;
+  const size_t at = (size_t)column * q + head * size;
+  float *scaled = t->scratch, *scores = scaled + size;
+  /* The reference divides by sqrt(head_size). */
+  for (uint32_t i = 0; i < size; i++)
+    scaled[i] = shape_is(t->bed->shape, 's') ? m->attention_scale * sqrtf((float)size) * query[i] : query[i];
+  wisp_reference_attention(scaled, &slot, kv_head, size, last + 1 - first, scores, r->expected + at);
+  attention_magnitudes(t, query, kv_head, first, last, r->expected + at, r->magnitude + at);
 }
 
-/* x += M input */
+static void expect_attention(truth *t, const bed_run *run) {
+  const wisp_model *m = &t->bed->model;
+  const wisp_activations *a = &t->bed->modes[run->mode].activations;
+  const uint32_t q = m->heads * m->head_size, longest = run->position + run->count;
+  put_columns(t, run, a->q, t->query, q);
+  put_slot(t, longest);
+  region *r = add_region(t, "attended", BED_DATA, REGION_FLOATS, a->attention, (uint64_t)run->count * q);
+  r->bound = sum_bound(longest > m->head_size ? longest : m->head_size);
+  for (uint32_t c = 0; c < run->count; c++)
+    for (uint32_t h = 0; h < m->heads; h++) expect_head_of_attention(t, run, c, h, r);
+}
+
+/* x += post_norm(M input) */
 static void expect_residual(truth *t, const bed_run *run, const float *input, uint32_t at) {
   const wisp_model *m = &t->bed->model;
-  const uint32_t x = t->bed->modes[run->mode].activations.x;
+  const wisp_activations *a = &t->bed->modes[run->mode].activations;
   put_columns(t, run, at, input, run->op->matrices[0]->cols);
-  put_columns(t, run, x, t->x, m->width);
-  region *r = add_region(t, "x", BED_DATA, REGION_FLOATS, x, (uint64_t)run->count * m->width);
+  put_columns(t, run, a->x, t->x, m->width);
+  region *r = add_region(t, "x", BED_DATA, REGION_FLOATS, a->x, (uint64_t)run->count * m->width);
   r->bound = op_bound(t, run->op);
+  if (run->op->post_norm) add_region(t, "projected", BED_DATA, REGION_ANY, a->projected, (uint64_t)run->count * m->width);
   for (uint32_t c = 0; c < run->count; c++) {
-    const size_t from = (size_t)pool_column(t, run, c) * m->width, to = (size_t)c * m->width;
+    const size_t from = (size_t)pool_column(t, run, c) * m->width;
+    float *values = r->expected + (size_t)c * m->width, *magnitudes = r->magnitude + (size_t)c * m->width;
+    memcpy(values, t->results[run->op->kind] + from, m->width * 4);
+    memcpy(magnitudes, t->magnitudes[run->op->kind] + from, m->width * 4);
+    if (run->op->post_norm) norm(values, magnitudes, run->op->post_norm, m->width, m->norm_epsilon);
     for (uint32_t i = 0; i < m->width; i++) {
-      r->expected[to + i] = t->x[from + i] + t->results[run->op->kind][from + i];
-      r->magnitude[to + i] = fabsf(t->x[from + i]) + t->magnitudes[run->op->kind][from + i];
+      values[i] += t->x[from + i];
+      magnitudes[i] += fabsf(t->x[from + i]);
     }
   }
 }
