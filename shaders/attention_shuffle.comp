@@ -78,11 +78,12 @@ void main() {
     for (uint mask = 1u; mask < LOCAL; mask <<= 1) total[q] += subgroupShuffleXor(total[q], mask);
     [[unroll]] for (uint i = 0u; i < CHUNKS; i++) {
       const uint chunk = i * LOCAL + lane;
-      if (first + q >= query_count() || chunk >= HEAD_SIZE / 8u) continue;
-      const uint y = query_element(Y, Y_STRIDE, first + q) + 8u * chunk;
-      [[unroll]] for (uint e = 0u; e < 4u; e++) {
-        data[y + e] = low[q][i][e] / total[q];
-        data[y + 4u + e] = high[q][i][e] / total[q];
+      if (first + q < query_count() && chunk < HEAD_SIZE / 8u) {
+        const uint y = query_element(Y, Y_STRIDE, first + q) + 8u * chunk;
+        [[unroll]] for (uint e = 0u; e < 4u; e++) {
+          data[y + e] = low[q][i][e] / total[q];
+          data[y + 4u + e] = high[q][i][e] / total[q];
+        }
       }
     }
   }

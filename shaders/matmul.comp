@@ -34,13 +34,15 @@ layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 d
 #define MATRICES 1
 #endif
 #define TILES (ROWS_EACH / MATRICES)  // rows of one matrix
+#define NEIGHBOURS min(2u, TILES)     // of them next to each other
 
 const uint ROW_BLOCKS = (COLS + 31u) / 32u;
 const uint VECTORS = COLS / 4u;
 
+// Row of slot 0 .. ROWS_EACH - 1; the slots of a row, one for each matrix, follow each other.
 uint row_of(uint slot) {
-  const uint tile = slot / MATRICES;
-  return (gl_WorkGroupID.x * TILES + tile / 2u * 2u) * LOCAL + 2u * gl_LocalInvocationID.x + tile % 2u;
+  const uint tile = slot / MATRICES, neighbour = tile % NEIGHBOURS;
+  return (gl_WorkGroupID.x * TILES + tile - neighbour) * LOCAL + NEIGHBOURS * gl_LocalInvocationID.x + neighbour;
 }
 
 // Features 4 vector .. 4 vector + 3 of a token, times the norm's weights; 0 past the last. Adds their squares.
@@ -66,12 +68,12 @@ shared float shares[LOCAL];
 
 float sums[ROWS_EACH][COLUMNS];
 Matrix matrices[ROWS_EACH];
-uint matrix_rows[ROWS_EACH];
+uint blocks[ROWS_EACH];  // first block of the slot's tile of 8 rows
 
-// The vector of row t with weights 4 part .. 4 part + 3 of a block, and their scale.
+// The vector of slot t with weights 4 part .. 4 part + 3 of a block, and their scale.
 void load_weights(uint t, uint block, uint part, out uvec4 quants, out vec2 scale) {
   const Matrix m = matrices[t];
-  const uint tile = matrix_rows[t] / 8u * ROW_BLOCKS + block, in_tile = matrix_rows[t] % 8u;
+  const uint tile = blocks[t] + block, in_tile = row_of(t) % 8u;
   quants = weights4[m.quants + (tile * block_vectors(m.layout_id) + part / vector_parts(m.layout_id)) * 8u + in_tile];
   scale = block_scale(m, tile * 8u + in_tile, part >= 4u);
 }
@@ -104,10 +106,11 @@ void main() {
   const uint column = push.first_column + gl_WorkGroupID.y * COLUMNS;
   const uint end = steps[WISP_STEP_COUNT];
   [[unroll]] for (uint t = 0u; t < ROWS_EACH; t++) {
-    matrix_rows[t] = min(row_of(t), ROWS - 1u);
-    matrices[t] = matrix_of_row(matrix_rows[t]);
+    uint row = min(row_of(t) / 8u, (ROWS - 1u) / 8u) * 8u;  // first of the tile; matrices begin with a tile
+    matrices[t] = matrix_of_row(row);
+    blocks[t] = row / 8u * ROW_BLOCKS;
 #ifdef GATE_UP
-    if (t % 2u == 1u) matrices[t] = Matrix(LAYOUT1, QUANTS1, SCALES1);
+    if (t % MATRICES == 1u) matrices[t] = Matrix(LAYOUT1, QUANTS1, SCALES1);
 #endif
     [[unroll]] for (uint c = 0u; c < COLUMNS; c++) sums[t][c] = 0.0;
   }
@@ -137,8 +140,8 @@ void main() {
       if (begin + i < ROW_BLOCKS * 8u)
         staged[staged_column * (TILE / 4u) + i] = load_input(min(column + staged_column, end - 1u), begin + i, squares);
     barrier();
-    const uint blocks = min(TILE / 32u, ROW_BLOCKS - begin / 8u);
-    for (uint b = 0u; b < blocks; b++) add_block(begin / 8u + b, b);
+    const uint count = min(TILE / 32u, ROW_BLOCKS - begin / 8u);
+    for (uint b = 0u; b < count; b++) add_block(begin / 8u + b, b);
     barrier();
   }
 #ifdef NORMED
@@ -158,17 +161,19 @@ void main() {
 #endif
 #endif
 
+  // Nested ifs, not continue: some compilers unroll only loops without it.
   [[unroll]] for (uint t = 0u; t < ROWS_EACH; t++) {
     const uint row = row_of(t);
     [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
-      if (row >= ROWS || column + c >= end) continue;
+      if (row < ROWS && column + c < end) {
 #if defined(QKV)
-      if (t % 2u == 0u) finish_pair(row, column + c, vec2(sums[t][c] + bias(row), sums[t + 1u][c] + bias(row + 1u)));
+        if (t % 2u == 0u) finish_pair(row, column + c, vec2(sums[t][c], sums[t + 1u][c]));
 #elif defined(GATE_UP)
-      if (t % 2u == 0u) finish(row, column + c, sums[t][c], sums[t + 1u][c]);
+        if (t % 2u == 0u) finish(row, column + c, sums[t][c], sums[t + 1u][c]);
 #else
-      finish(row, column + c, sums[t][c]);
+        finish(row, column + c, sums[t][c]);
 #endif
+      }
     }
   }
 }

@@ -86,10 +86,11 @@
 #define WISP_MAX_LOCAL 256
 
 /* The batch kernels: tokens, or queries of a KV head, that a workgroup takes; rows of all matrices together that an invocation
- * takes. */
+ * takes. WIDE: where an invocation has more than 64 registers. */
 #define WISP_BATCH_COLUMNS 8
-#define WISP_BATCH_QUERIES 8
-#define WISP_BATCH_ROWS 4
-#define WISP_BATCH_SUBGROUP_ROWS 8
+#define WISP_BATCH_QUERIES 4
+#define WISP_BATCH_WIDE_QUERIES 8
+#define WISP_BATCH_ROWS 2
+#define WISP_BATCH_WIDE_ROWS 4
 
 #endif
