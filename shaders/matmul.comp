@@ -167,7 +167,7 @@ void main() {
     [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
       if (row < ROWS && column + c < end) {
 #if defined(QKV)
-        if (t % 2u == 0u) finish_pair(row, column + c, vec2(sums[t][c], sums[t + 1u][c]));
+        if (t % 2u == 0u) finish_pair(row, column + c, vec2(sums[t][c] + bias(row), sums[t + 1u][c] + bias(row + 1u)));
 #elif defined(GATE_UP)
         if (t % 2u == 0u) finish(row, column + c, sums[t][c], sums[t + 1u][c]);
 #else
