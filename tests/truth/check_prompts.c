@@ -127,20 +127,40 @@ static void compare_with_vectors(const truth *t, const truth_prompt *p, const fl
 
 /* ---- Against the CPU -------------------------------------------------------------------------------------------------- */
 
-static void compare_with_cpu(const truth *t, const truth_prompt *p, const float *rows, const float *expected, uint32_t count) {
+/* The worst of the rows. */
+static double worst_of(const truth *t, const float *rows, const float *expected, uint32_t count) {
   double worst = 0;
-  ties found = {0};
   for (uint32_t i = 0; i < count; i++) {
-    const float *ours = row(t, rows, i), *theirs = row(t, expected, i);
-    const double nmse = compare_nmse(ours, theirs, t->vocabulary);
+    const double nmse = compare_nmse(row(t, rows, i), row(t, expected, i), t->vocabulary);
     if (!(nmse <= worst)) worst = nmse;
-    const int32_t chosen = compare_argmax(ours, t->vocabulary), wanted = compare_argmax(theirs, t->vocabulary);
-    if (i + 1 >= p->count && chosen != wanted)
-      judge(t, p, "the CPU", i + 1 - p->count, ours, chosen, wanted,
-            (double)theirs[wanted] - (double)theirs[chosen < 0 ? 0 : chosen], &found);
   }
-  findings_check(t->findings, p->id, "nmse_cpu", worst, 1e-5);
+  return worst;
+}
+
+static void compare_with_cpu(const truth *t, const truth_prompt *p, const float *rows, const float *expected, uint32_t count) {
+  ties found = {0};
+  for (uint32_t i = p->count - 1; i < count; i++) {
+    const float *ours = row(t, rows, i), *theirs = row(t, expected, i);
+    const int32_t chosen = compare_argmax(ours, t->vocabulary), wanted = compare_argmax(theirs, t->vocabulary);
+    const double gap = chosen < 0 ? NAN : (double)theirs[wanted] - (double)theirs[chosen];
+    judge(t, p, "the CPU", i + 1 - p->count, ours, chosen, wanted, gap, &found);
+  }
+  findings_check(t->findings, p->id, "nmse_cpu", worst_of(t, rows, expected, count), 1e-5);
   record(t, p, "cpu", &found, NEAR_TIE);
+}
+
+/* A float16 KV cache rounds nearly equal values to unlike ones, which some positions amplify a thousand times; with float32
+ * what is left is the order of additions. */
+static void compare_with_cpu_float32(const truth *t, const truth_prompt *p) {
+  wisp_engine *const engines[2] = {t->engine, t->reference};
+  float *rows[2];
+  for (int i = 0; i < 2; i++) {
+    wisp_session *session = truth_session(engines[i], WISP_KV_F32, p->count);
+    rows[i] = rows_of(t, session, p->ids, p->count);
+    wisp_session_destroy(&session);
+  }
+  findings_check(t->findings, p->id, "nmse_cpu_kv_f32", worst_of(t, rows[0], rows[1], p->count), 1e-6);
+  free(rows[0]), free(rows[1]);
 }
 
 /* ---- Decoding --------------------------------------------------------------------------------------------------------- */
@@ -210,6 +230,7 @@ static void check_prompt(const truth *t, const truth_prompt *p, uint32_t decoded
     truth_must(wisp_session_truncate(session, p->count), "truncate");
     decode(t, p, session, row(t, rows, p->count - 1), row(t, expected ? expected : rows, p->count - 1),
            decoded < tokens ? decoded : tokens);
+    if (t->reference) compare_with_cpu_float32(t, p);
   }
   if (!t->reference) compare_llamacpp(t, p, session);
   findings_figure(t->findings, p->id, "compared", tokens);
