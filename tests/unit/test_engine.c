@@ -94,7 +94,7 @@ Test(engine, sources_that_fail) {
       {{.fd = -1}, WISP_ERROR_ARGUMENT, "exactly one of path, data, fd and read"},
       {{.path = "x", .data = bytes, .size = size, .fd = -1}, WISP_ERROR_ARGUMENT, "exactly one"},
       {{.path = "/no/such/file.gguf", .fd = -1}, WISP_ERROR_IO, "/no/such/file.gguf: cannot open"},
-      {{.path = "/usr", .fd = -1}, WISP_ERROR_IO, "/usr: is a directory"},
+      {{.path = "/usr", .fd = -1}, WISP_ERROR_IO, "/usr: a folder without config.json"},
       {{.data = bytes, .size = 0, .fd = -1}, WISP_ERROR_FORMAT, "(memory): no bytes"},
       {{.data = bytes, .size = size - 1, .fd = -1}, WISP_ERROR_FORMAT, "(memory)"},
       {{.read = read_memory, .read_user = &broken, .size = 100, .fd = -1}, WISP_ERROR_IO, "short read"},
