@@ -13,6 +13,7 @@ typedef struct bencher {
   const check_params *params;
   bed bed;
   const char *type;
+  bool first; /* of the types: times what does not depend on them, too */
   void (*row)(void *user, const bench_row *row);
   void *user;
 } bencher;
@@ -62,7 +63,7 @@ static wisp_status time_chain(bencher *b, const bed_run *run, uint32_t times, do
 static wisp_status time_run(bencher *b, const bed_run *run) {
   const wisp_shader *shader = b->bed.kernels[bed_kernel(&b->bed, run, 0)].shader;
   bench_row row = {.shader = shader, .op = run->op->kind, .columns = run->columns, .kv_length = run->position + run->count};
-  snprintf(row.type, sizeof row.type, "%s", b->type);
+  snprintf(row.type, sizeof row.type, "%s", run->op->matrix_count ? b->type : "kv f16");
   double ms = 0, best = 0;
   WISP_TRY(time_chain(b, run, 2, &ms, &row.timestamps)); /* warms up */
   uint32_t times = ms > 0 ? (uint32_t)(2 * ENOUGH_MS / ms) : MOST;
@@ -110,7 +111,8 @@ static wisp_status bench_op(bencher *b, wisp_op_kind kind) {
 static wisp_status bench_type(bencher *b) {
   WISP_TRY(bed_build(&b->bed, check_wanted, b->params));
   WISP_TRY(fill_buffers(b));
-  for (int kind = WISP_OP_EMBED; kind <= WISP_OP_SAMPLE; kind++) WISP_TRY(bench_op(b, (wisp_op_kind)kind));
+  for (int kind = WISP_OP_EMBED; kind <= WISP_OP_SAMPLE; kind++)
+    if (b->first || bed_op(&b->bed, (wisp_op_kind)kind)->matrix_count) WISP_TRY(bench_op(b, (wisp_op_kind)kind));
   return WISP_OK;
 }
 
@@ -120,7 +122,7 @@ wisp_status bench_kernels(const check_params *params, void (*row)(void *user, co
   wisp_status status = WISP_OK;
   for (size_t i = 0; i < sizeof types / sizeof *types && status == WISP_OK; i++) {
     const shape s = {"mobilellm-125m", 576, 9, 3, 64, 1536, 32000, CONTEXT, 64, types[i], false, false, false, "EQAOGDHS", ""};
-    bencher b = {.params = params, .type = types[i], .row = row, .user = user};
+    bencher b = {.params = params, .type = types[i], .first = i == 0, .row = row, .user = user};
     status = bed_open(&b.bed, params->host, params->device, &s, BLOCKS, false, &random);
     if (status == WISP_OK) status = bench_type(&b);
     bed_close(&b.bed);
