@@ -5,51 +5,49 @@
 
 /* Bindings of the one descriptor set. The first four are dynamic: a block is a function of two windows. Weights and activations
  * are bound twice because a shader reads them as vectors and as words: some drivers mistreat one binding of two types. */
-#define WISP_BIND_WEIGHTS_VEC4 0   /* uvec4: quants */
-#define WISP_BIND_WEIGHTS_WORD 1   /* uint: scales, norms */
-#define WISP_BIND_KV_VEC4 2        /* uvec4: rows of K */
-#define WISP_BIND_KV_WORD 3        /* uint: writes, rows of V */
-#define WISP_BIND_DATA_VEC4 4      /* vec4: activations */
-#define WISP_BIND_DATA 5           /* float: activations, RoPE table, logits */
-#define WISP_BIND_STEP 6           /* uint[WISP_STEP_WORDS] */
-#define WISP_BIND_TOKENS 7         /* uint[context + 1]: the timeline's token ids by position */
+#define WISP_BIND_WEIGHTS_VEC4 0 /* uvec4: quants */
+#define WISP_BIND_WEIGHTS_WORD 1 /* uint: scales, norms */
+#define WISP_BIND_KV_VEC4 2      /* uvec4: rows of K */
+#define WISP_BIND_KV_WORD 3      /* uint: writes, rows of V */
+#define WISP_BIND_DATA_VEC4 4    /* vec4: activations */
+#define WISP_BIND_DATA 5         /* float: activations, RoPE table, logits */
+#define WISP_BIND_STEP 6         /* uint[WISP_STEP_WORDS] */
+#define WISP_BIND_TOKENS 7       /* uint[context + 1]: the timeline's token ids by position */
 #define WISP_BINDINGS 8
 #define WISP_DYNAMIC_MASK 15
 
 /* Step buffer: all that changes from token to token. */
-#define WISP_STEP_POSITION 0       /* of the first token of the batch */
-#define WISP_STEP_COUNT 1          /* tokens in the batch */
-#define WISP_STEP_WORDS 64         /* padded to 256 bytes */
+#define WISP_STEP_POSITION 0 /* of the first token of the batch */
+#define WISP_STEP_COUNT 1    /* tokens in the batch */
+#define WISP_STEP_WORDS 64   /* padded to 256 bytes */
 
-/* Layouts of weights on the device. Rows come in tiles of 8 and are padded to whole blocks of 32 weights; neighbouring invocations
- * take neighbouring rows, so that weights are read in one piece and inputs are the same for all of them:
- *   quants  uvec4[row / 8][block][vector of the block][row % 8]
- *   scales        [row / 8][block][row % 8]
- * Value of weight j of a block: */
+/* Layouts of weights on the device. Rows come in tiles of 8 and are padded to whole blocks of 32 weights; neighbouring
+ * invocations take neighbouring rows, so that weights are read in one piece and inputs are the same for all of them: quants
+ * uvec4[row / 8][block][vector of the block][row % 8] scales        [row / 8][block][row % 8] Value of weight j of a block: */
 #define WISP_ROW_TILE 8
-#define WISP_LAYOUT_F32 0          /* 8 uvec4 */
-#define WISP_LAYOUT_F16 1          /* 4 uvec4, two weights a word, the first in the lower half */
-#define WISP_LAYOUT_BF16 2         /* likewise */
-#define WISP_LAYOUT_Q4S 3          /* 1 uvec4: nibble j % 8 of word j / 8 is q; (q - 8) * scale; scale f16, two rows a word */
-#define WISP_LAYOUT_Q4A 4          /* q * scale + minimum; word = f16 scale, f16 minimum */
-#define WISP_LAYOUT_Q8S 5          /* 2 uvec4: signed byte j % 4 of word j / 4 is q; q * scale; scale f16, two rows a word */
-#define WISP_LAYOUT_Q8A 6          /* q * scale + minimum; word = f16 scale, f16 minimum */
-#define WISP_LAYOUT_Q8H 7          /* q * scale; word = f16 scale of weights 0-15, f16 scale of weights 16-31 */
+#define WISP_LAYOUT_F32 0  /* 8 uvec4 */
+#define WISP_LAYOUT_F16 1  /* 4 uvec4, two weights a word, the first in the lower half */
+#define WISP_LAYOUT_BF16 2 /* likewise */
+#define WISP_LAYOUT_Q4S 3  /* 1 uvec4: nibble j % 8 of word j / 8 is q; (q - 8) * scale; scale f16, two rows a word */
+#define WISP_LAYOUT_Q4A 4  /* q * scale + minimum; word = f16 scale, f16 minimum */
+#define WISP_LAYOUT_Q8S 5  /* 2 uvec4: signed byte j % 4 of word j / 4 is q; q * scale; scale f16, two rows a word */
+#define WISP_LAYOUT_Q8A 6  /* q * scale + minimum; word = f16 scale, f16 minimum */
+#define WISP_LAYOUT_Q8H 7  /* q * scale; word = f16 scale of weights 0-15, f16 scale of weights 16-31 */
 
-/* Specialisation constants, the same ids in all kernels. Offsets are in elements of the binding they index, from the start of the
- * window or buffer; those in DATA are multiples of 4. */
-#define WISP_C_LOCAL 0             /* invocations of a workgroup: a power of two */
-#define WISP_C_SLICES 1            /* invocations that share a row: a power of two, divides LOCAL / 8 */
-#define WISP_C_COLS 2              /* input features of the matrices; elements of an embedding row */
-#define WISP_C_ROWS 3              /* rows of all matrices together (gate_up: of one) */
-#define WISP_C_TILE 4              /* input features staged in shared memory at a time: a multiple of 32 */
-#define WISP_C_X 5                 /* DATA: input [column][X_STRIDE] */
+/* Specialisation constants, the same ids in all kernels. Offsets are in elements of the binding they index, from the start of
+ * the window or buffer; those in DATA are multiples of 4. */
+#define WISP_C_LOCAL 0  /* invocations of a workgroup: a power of two */
+#define WISP_C_SLICES 1 /* invocations that share a row: a power of two, divides LOCAL / 8 */
+#define WISP_C_COLS 2   /* input features of the matrices; elements of an embedding row */
+#define WISP_C_ROWS 3   /* rows of all matrices together (gate_up: of one) */
+#define WISP_C_TILE 4   /* input features staged in shared memory at a time: a multiple of 32 */
+#define WISP_C_X 5      /* DATA: input [column][X_STRIDE] */
 #define WISP_C_X_STRIDE 6
-#define WISP_C_Y 7                 /* DATA: output [column][Y_STRIDE] */
+#define WISP_C_Y 7 /* DATA: output [column][Y_STRIDE] */
 #define WISP_C_Y_STRIDE 8
-#define WISP_C_NORM 9              /* WEIGHTS_VEC4: norm weights, floats */
-#define WISP_C_EPSILON 10          /* float bits */
-#define WISP_C_LAYOUT0 11          /* three matrices: layout, first uvec4 of quants, first word of scales */
+#define WISP_C_NORM 9     /* WEIGHTS_VEC4: norm weights, floats */
+#define WISP_C_EPSILON 10 /* float bits */
+#define WISP_C_LAYOUT0 11 /* three matrices: layout, first uvec4 of quants, first word of scales */
 #define WISP_C_QUANTS0 12
 #define WISP_C_SCALES0 13
 #define WISP_C_LAYOUT1 14
@@ -60,26 +58,26 @@
 #define WISP_C_SCALES2 19
 #define WISP_C_HEADS 20
 #define WISP_C_KV_HEADS 21
-#define WISP_C_HEAD_SIZE 22        /* a multiple of 8 */
-#define WISP_C_ROPE 23             /* DATA: (cos, sin)[position][HEAD_SIZE / 2] */
-#define WISP_C_KV_F32 24           /* 1: K and V are floats; 0: f16, two a word */
-#define WISP_C_ROW_BEGIN 25        /* embed, head: first row of this window */
-#define WISP_C_CANDIDATES 26       /* DATA: (logit, id)[column][CANDIDATE_STRIDE]: best of each head workgroup */
+#define WISP_C_HEAD_SIZE 22  /* a multiple of 8 */
+#define WISP_C_ROPE 23       /* DATA: (cos, sin)[position][HEAD_SIZE / 2] */
+#define WISP_C_KV_F32 24     /* 1: K and V are floats; 0: f16, two a word */
+#define WISP_C_ROW_BEGIN 25  /* embed, head: first row of this window */
+#define WISP_C_CANDIDATES 26 /* DATA: (logit, id)[column][CANDIDATE_STRIDE]: best of each head workgroup */
 #define WISP_C_CANDIDATE_STRIDE 27
-#define WISP_C_CANDIDATE_BEGIN 28  /* head: first candidate of this window */
-#define WISP_C_SCALE 29            /* attention: of q . k; embed: of the rows; float bits */
-#define WISP_C_SUBGROUPS 30        /* attention_direct: LOCAL / smallest subgroup size */
-#define WISP_C_ROPE_STRIDE 31      /* floats from position to position in the RoPE table */
-#define WISP_C_BIAS 32             /* qkv: WEIGHTS_WORD: biases of all rows of q, k and v; 0 = none */
-#define WISP_C_HEAD_NORM 33        /* qkv: 0 = heads are not normed; 1 = without weights; else WEIGHTS_WORD: weights of q, of k */
-#define WISP_C_ADD 34              /* residual: 1: y += M x; 0: y = M x */
-#define WISP_C_GELU 35             /* gate_up: 1: GELU, tanh-approximated, for SiLU */
-#define WISP_C_WINDOW 36           /* attention: positions that a token sees, itself included; 0 = all */
-#define WISP_C_ROUND 37            /* matrix: 1: inputs are rounded to 8 bits, a scale for each token */
+#define WISP_C_CANDIDATE_BEGIN 28 /* head: first candidate of this window */
+#define WISP_C_SCALE 29           /* attention: of q . k; embed: of the rows; float bits */
+#define WISP_C_SUBGROUPS 30       /* attention_direct: LOCAL / smallest subgroup size */
+#define WISP_C_ROPE_STRIDE 31     /* floats from position to position in the RoPE table */
+#define WISP_C_BIAS 32            /* qkv: WEIGHTS_WORD: biases of all rows of q, k and v; 0 = none */
+#define WISP_C_HEAD_NORM 33 /* qkv: 0 = heads are not normed; 1 = without weights; else WEIGHTS_WORD: weights of q, of k */
+#define WISP_C_ADD 34       /* residual: 1: y += M x; 0: y = M x */
+#define WISP_C_GELU 35      /* gate_up: 1: GELU, tanh-approximated, for SiLU */
+#define WISP_C_WINDOW 36    /* attention: positions that a token sees, itself included; 0 = all */
+#define WISP_C_ROUND 37     /* matrix: 1: inputs are rounded to 8 bits, a scale for each token */
 #define WISP_C_COUNT 38
 
 /* Push constants: fixed when recorded, the same for every token. */
-#define WISP_PUSH_BYTES 16         /* uint first_column (head, sample), 3 unused */
+#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample), 3 unused */
 
 /* Shared memory for the inputs of decode's matrix kernels, in floats: 14 KiB of tier T0's 16. */
 #define WISP_TILE_FLOATS 3584
