@@ -63,7 +63,10 @@ static wisp_status time_chain(bencher *b, const bed_run *run, uint32_t times, do
 static wisp_status time_run(bencher *b, const bed_run *run) {
   const wisp_shader *shader = b->bed.kernels[bed_kernel(&b->bed, run, 0)].shader;
   bench_row row = {.shader = shader, .op = run->op->kind, .columns = run->columns, .kv_length = run->position + run->count};
-  snprintf(row.type, sizeof row.type, "%s", run->op->matrix_count ? b->type : "kv f16");
+  snprintf(row.type, sizeof row.type, "%s",
+           run->op->matrix_count                ? b->type
+           : run->op->kind == WISP_OP_ATTENTION ? "kv f16"
+                                                : "-");
   double ms = 0, best = 0;
   WISP_TRY(time_chain(b, run, 2, &ms, &row.timestamps)); /* warms up */
   uint32_t times = ms > 0 ? (uint32_t)(2 * ENOUGH_MS / ms) : MOST;
