@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "convert/importance.h"
+#include "convert/equalize.h"
 #include "cpu/cpu.h"
 #include "cpu/threads.h"
 #include "model/gguf_write.h"
@@ -18,7 +18,7 @@ typedef struct scheme {
   const char *name;
   wisp_dtype matrices, embedding;
   uint32_t file_type;     /* general.file_type: for people and other programs */
-  const char *activation; /* wisp.activation_type; with one, a row of weights has one scale */
+  const char *activation; /* wisp.activation_type */
 } scheme;
 
 /* The embedding, which as the shared head is the matrix that the logits come from, and of which a lookup reads one row only,
@@ -62,6 +62,7 @@ typedef struct conversion {
   wisp_model_file file;
   const wisp_gguf *source; /* of file */
   wisp_importance importance;
+  wisp_equalizer equalizer;
   wisp_threads *threads;
   wisp_gguf_writer writer;
   float *rows;  /* [threads][longest row] */
@@ -97,6 +98,11 @@ static bool is_matrix(const wisp_gguf_tensor *tensor) {
 
 static bool is_embedding(const wisp_gguf_tensor *tensor) {
   return named(tensor->name, "token_embd.weight") || named(tensor->name, "output.weight");
+}
+
+/* A row of w8a8 has one scale. Embedding and head are outside the blocks: they stay as in q8_0. */
+static bool one_scale(const conversion *c, const wisp_gguf_tensor *tensor) {
+  return c->scheme->activation && is_matrix(tensor) && !is_embedding(tensor);
 }
 
 /* Vectors are read as floats by every program; what is neither vector nor matrix stays as it is. */
@@ -160,6 +166,7 @@ typedef struct chunk {
   const wisp_gguf_tensor *tensor;
   const wisp_dtype_info *type;
   const float *importance; /* [shape[0]] or NULL */
+  wisp_factors factors;
   uint64_t first, count;
   atomic_bool not_finite;
 } chunk;
@@ -177,7 +184,7 @@ static bool all_finite(const float *x, size_t count) {
 static void quantize_row(const chunk *k, const float *row, uint8_t *out) {
   const wisp_dtype_info *type = k->type;
   const size_t count = (size_t)k->tensor->shape[0];
-  if (k->c->scheme->activation && type->dtype == WISP_Q8_0) {
+  if (one_scale(k->c, k->tensor) && type->dtype == WISP_Q8_0) {
     wisp_quantize_q8_0_row(row, out, count);
   } else if (type->fit && !(k->c->params->plain && type->quantize)) {
     type->fit(row, k->importance, out, count);
@@ -193,6 +200,9 @@ static void convert_rows(void *argument, uint32_t part, uint32_t parts, uint32_t
   for (uint32_t i = wisp_share((uint32_t)k->count, part, parts); i < wisp_share((uint32_t)k->count, part + 1, parts); i++) {
     k->tensor->type->dequantize(k->tensor->data + (k->first + i) * from, row, (size_t)cols);
     if (!all_finite(row, (size_t)cols)) atomic_store(&k->not_finite, true);
+    const float factor = k->factors.rows ? k->factors.rows[k->first + i] : 1;
+    for (uint64_t j = 0; j < cols && (k->factors.rows || k->factors.columns); j++)
+      row[j] *= k->factors.columns ? k->factors.columns[j] * factor : factor;
     quantize_row(k, row, k->c->out + i * to);
   }
 }
@@ -209,11 +219,12 @@ static wisp_status convert_tensor(conversion *c, const wisp_gguf_tensor *tensor)
   chunk k = {.c = c, .tensor = tensor, .type = target_of(c, tensor, &fallback)};
   const uint64_t cols = tensor->shape[0], rows = weights_of(tensor) / cols, to = row_bytes(k.type, cols);
   const uint64_t step = cols < CHUNK_WEIGHTS ? CHUNK_WEIGHTS / cols : 1;
+  if (c->equalizer.factors) k.factors = c->equalizer.factors[tensor - c->source->tensors];
   if (is_matrix(tensor)) WISP_TRY(wisp_importance_of(&c->importance, tensor, &k.importance));
   for (k.first = 0; k.first < rows; k.first += k.count) {
     k.count = rows - k.first < step ? rows - k.first : step;
     const uint8_t *converted = c->out;
-    if (k.type == tensor->type && !(c->scheme->activation && is_matrix(tensor))) {
+    if (k.type == tensor->type && !one_scale(c, tensor) && !k.factors.columns && !k.factors.rows) {
       converted = tensor->data + k.first * to; /* as it is */
     } else {
       const uint32_t parts = 4 * wisp_threads_count(c->threads);
@@ -253,6 +264,7 @@ static wisp_status convert(conversion *c) {
   if (c->source->tensor_count == 0)
     return wisp_fail(c->host, WISP_ERROR_FORMAT, "%s: has no tensors; there is nothing to convert", c->source->name);
   WISP_TRY(wisp_importance_open(&c->importance, c->host, &p->importance, c->source));
+  if (c->scheme->activation) WISP_TRY(wisp_equalizer_open(&c->equalizer, c->host, c->source, &c->importance));
 
   const uint32_t cores = wisp_cpu_cores(), most = cores < WISP_THREADS_MAX ? cores : WISP_THREADS_MAX;
   WISP_TRY(wisp_threads_create(&c->threads, c->host, p->threads ? p->threads : most));
@@ -277,6 +289,7 @@ wisp_status wisp_convert(const wisp_convert_params *params, wisp_convert_result 
   wisp_host_free(c.host, c.out);
   wisp_gguf_writer_close(&c.writer);
   wisp_threads_destroy(&c.threads);
+  wisp_equalizer_close(&c.equalizer);
   wisp_importance_close(&c.importance);
   wisp_model_file_close(&c.file, c.host);
   return status;

@@ -55,7 +55,7 @@ static void take_input(const wisp_cpu_pass *pass, const wisp_op *op, float *inpu
   float *first = input + (size_t)from * op->matrices[0]->cols;
   for (uint32_t i = 0; pass->observe && i < op->matrix_count; i++)
     pass->observe(pass->observe_user, op->matrices[i], first, pass->count - from);
-  if (!pass->plan->model->int8_activations) return;
+  if (!pass->plan->model->int8_activations || op->kind == WISP_OP_HEAD) return;
   spread_job((job){.pass = pass, .op = op, .run = round_tokens, .input = first, .units = pass->count - from});
 }
 

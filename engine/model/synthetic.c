@@ -168,7 +168,7 @@ wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, cons
   uint64_t state = seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du;
   const float in = 1.0f / sqrtf((float)s->width), ffn = 1.0f / sqrtf((float)s->ffn_width);
   const float residual = 1.0f / sqrtf(2.0f * (float)(s->blocks * s->repeat));
-  fill_matrix(&model->embedding, w8a8, 1.0f, &state);
+  fill_matrix(&model->embedding, false, 1.0f, &state);
   for (uint32_t i = 0; i < s->blocks; i++) {
     wisp_block *b = &model->blocks[i];
     b->attn_norm = norms + (size_t)(2 * i) * s->width;
