@@ -1,7 +1,7 @@
 #version 450
 // SPDX-License-Identifier: Apache-2.0
-// Attention of a batch (prefill): a workgroup takes QUERIES queries that share a KV head, so that keys and values are read once for
-// all of them. Softmax kept online over tiles of LOCAL positions as in attention.comp; in each tile
+// Attention of a batch (prefill): a workgroup takes QUERIES queries that share a KV head, so that keys and values are read once
+// for all of them. Softmax kept online over tiles of LOCAL positions as in attention.comp; in each tile
 //   scores:  an invocation takes a position, all queries
 //   softmax: SHARERS invocations take a query
 //   values:  an invocation takes 4 elements, all queries, and every SLICES-th position

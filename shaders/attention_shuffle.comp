@@ -1,10 +1,11 @@
 #version 450
 // SPDX-License-Identifier: Apache-2.0
-// Attention of a batch (prefill), QUERIES of them in one subgroup, for processors on which a shuffle is much cheaper than a load: the
-// keys and values are read once for all of them. A query is a token and a head; the queries of a workgroup share a KV head.
+// Attention of a batch (prefill) for processors on which a shuffle is much cheaper than a load: a subgroup takes QUERIES queries
+// that share a KV head, so that keys and values are read once for all of them.
 //   scores: an invocation takes one position of LOCAL and reads its key; shuffles hand round the queries
 //   values: an invocation takes CHUNKS times 8 elements of the values; shuffles hand round the weights of the positions
-// Softmax kept online as in attention.comp. LOCAL is the subgroup size, at least 8. Grid: (KV_HEADS, ceil(columns * GROUP / QUERIES)).
+// Softmax kept online as in attention.comp. LOCAL is the subgroup size, at least 8.
+// Grid: (KV_HEADS, ceil(columns * GROUP / QUERIES)).
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require

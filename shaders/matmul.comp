@@ -1,11 +1,11 @@
 #version 450
 // SPDX-License-Identifier: Apache-2.0
-// Matrix times COLUMNS tokens of a batch (prefill), with what the op does before and after; the ops are those of matrix.comp. An
-// invocation takes ROWS_EACH rows of all matrices together, pairs of neighbours (2 id, 2 id + 1), and holds the sums of all its rows
-// and tokens. Weights are dequantised in registers, once for all tokens. How inputs come to all invocations:
+// Matrix times COLUMNS tokens of a batch (prefill), with what the op does before and after; the ops are those of matrix.comp.
+// An invocation takes ROWS_EACH rows of all matrices together, pairs of neighbours (2 id, 2 id + 1), and holds the sums of all
+// its rows and tokens. Weights are dequantised in registers, once for all tokens. How inputs come to all invocations:
 //   plain     staged in shared memory, TILE features at a time, and read by all at the same address
-//   SUBGROUP  an invocation holds 4 features of a block of 32 of each token and shuffles hand them round: for processors on which a
-//             shuffle is much cheaper than a load. Subgroups of 8 and up.
+//   SUBGROUP  an invocation holds 4 features of a block of 32 of each token and shuffles hand them round: for processors on
+//             which a shuffle is much cheaper than a load. Subgroups of 8 and up.
 // The norm's weights are applied to the inputs, its factor 1/rms to the sums.
 // Grid: (ceil(ROWS / (LOCAL * TILES)), ceil(columns / COLUMNS)).
 #extension GL_GOOGLE_include_directive : require

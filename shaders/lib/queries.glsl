@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batch attention takes QUERIES (a define) at a time of the queries of a KV head, numbered token by token and, inside a token, head by
-// head of the group that shares it.
+// Batch attention takes QUERIES (a define) at a time of the queries of a KV head, numbered token by token and, inside a token,
+// head by head of the group that shares it.
 
 layout(constant_id = WISP_C_X) const uint X = 0;
 layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 8;
