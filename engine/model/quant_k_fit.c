@@ -99,6 +99,7 @@ static void pack_4_5(int bits, const block_4_5 *b, uint8_t *block) {
 
 static void fit_4_5(int bits, const float *x, const float *importance, uint8_t *block) {
   const int high = (1 << bits) - 1;
+  importance = wisp_search_importance(importance, BLOCK);
   wisp_affine wanted[SUBS];
   float scale = 0, minimum = 0;
   for (int j = 0; j < SUBS; j++) {
@@ -163,6 +164,7 @@ static void pack_6(const block_6 *b, uint8_t *block) {
 
 static void fit_6(const float *x, const float *importance, uint8_t *block) {
   float wanted[SUBS_6], extreme = 0;
+  importance = wisp_search_importance(importance, BLOCK);
   for (int j = 0; j < SUBS_6; j++) {
     wanted[j] = wisp_search_scale(x + SUB_6 * j, importance ? importance + SUB_6 * j : NULL, SUB_6, -32, 31);
     if (fabsf(wanted[j]) > fabsf(extreme)) extreme = wanted[j];

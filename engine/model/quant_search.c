@@ -15,8 +15,7 @@ static inline float weight_of(const float *importance, int i) {
   return importance ? importance[i] : 1.0f;
 }
 
-/* Importance of zero throughout says nothing: then all weights are alike. */
-static const float *usable(const float *importance, int count) {
+const float *wisp_search_importance(const float *importance, int count) {
   for (int i = 0; importance && i < count; i++)
     if (importance[i] > 0) return importance;
   return NULL;
@@ -24,7 +23,7 @@ static const float *usable(const float *importance, int count) {
 
 float wisp_search_error(const float *x, const float *importance, const float *y, int count) {
   float sum[LANES] = {0};
-  importance = usable(importance, count);
+  importance = wisp_search_importance(importance, count);
   for (int i = 0; i < count; i += LANES)
     for (int k = 0; k < LANES; k++) sum[k] += weight_of(importance, i + k) * ((x[i + k] - y[i + k]) * (x[i + k] - y[i + k]));
   return add_lanes(sum);
@@ -73,7 +72,7 @@ static inline float search_scale(const float *x, const float *importance, int co
 }
 
 float wisp_search_scale(const float *x, const float *importance, int count, int low, int high) {
-  importance = usable(importance, count);
+  importance = wisp_search_importance(importance, count);
   return importance ? search_scale(x, importance, count, (float)low, (float)high)
                     : search_scale(x, NULL, count, (float)low, (float)high);
 }
@@ -137,7 +136,7 @@ static inline wisp_affine search_affine(const group *g, const float *importance,
 }
 
 wisp_affine wisp_search_affine(const float *x, const float *importance, int count, int high, int below_zero) {
-  importance = usable(importance, count);
+  importance = wisp_search_importance(importance, count);
   group g = {.x = x, .count = count, .below_zero = below_zero, .high = (float)high, .largest = x[0]};
   float smallest = x[0];
   for (int i = 0; i < count; i++) {

@@ -25,6 +25,9 @@ static inline float wisp_search_round(float value, float low, float high) {
   return (value + shift) - shift;
 }
 
+/* importance; NULL if it is zero throughout, which says nothing. */
+const float *wisp_search_importance(const float *importance, int count);
+
 /* Sum of importance (x - y)^2. */
 float wisp_search_error(const float *x, const float *importance, const float *y, int count);
 
