@@ -264,7 +264,7 @@ static wisp_status convert(conversion *c) {
   if (c->source->tensor_count == 0)
     return wisp_fail(c->host, WISP_ERROR_FORMAT, "%s: has no tensors; there is nothing to convert", c->source->name);
   WISP_TRY(wisp_importance_open(&c->importance, c->host, &p->importance, c->source));
-  if (c->scheme->activation) WISP_TRY(wisp_equalizer_open(&c->equalizer, c->host, c->source, &c->importance));
+  if (c->scheme->activation) WISP_TRY(wisp_equalizer_open(&c->equalizer, c->host, &c->file, &c->importance));
 
   const uint32_t cores = wisp_cpu_cores(), most = cores < WISP_THREADS_MAX ? cores : WISP_THREADS_MAX;
   WISP_TRY(wisp_threads_create(&c->threads, c->host, p->threads ? p->threads : most));

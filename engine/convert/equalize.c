@@ -49,8 +49,9 @@ static void choose_factors(const float *mean_square, float *largest, uint64_t co
   }
 }
 
-static wisp_status equalize(wisp_equalizer *e, const wisp_gguf *model, wisp_importance *importance, uint32_t block,
+static wisp_status equalize(wisp_equalizer *e, const wisp_model_file *file, wisp_importance *importance, uint32_t block,
                             const struct group *group) {
+  const wisp_gguf *model = file->gguf;
   const wisp_gguf_tensor *giver = find(model, block, group->giver), *readers[READERS];
   uint32_t count = 0;
   for (; count < READERS && group->readers[count]; count++) {
@@ -71,7 +72,10 @@ static wisp_status equalize(wisp_equalizer *e, const wisp_gguf *model, wisp_impo
     wisp_host_free(e->arena.host, buffer);
     return wisp_fail_memory(e->arena.host, "factors of columns", cols * 4 * sizeof *buffer);
   }
-  for (uint32_t i = 0; i < count; i++) column_maxima(readers[i], buffer, largest);
+  for (uint32_t i = 0; i < count; i++) {
+    column_maxima(readers[i], buffer, largest);
+    wisp_model_file_release(file, readers[i]->data, readers[i]->bytes);
+  }
   choose_factors(mean_square, largest, cols, factors, inverses);
   wisp_host_free(e->arena.host, buffer);
   for (uint32_t i = 0; i < count; i++) e->factors[readers[i] - model->tensors].columns = factors;
@@ -84,18 +88,19 @@ static wisp_status equalize(wisp_equalizer *e, const wisp_gguf *model, wisp_impo
   return WISP_OK;
 }
 
-static wisp_status equalize_all(wisp_equalizer *e, const wisp_gguf *model, wisp_importance *importance) {
+static wisp_status equalize_all(wisp_equalizer *e, const wisp_model_file *file, wisp_importance *importance) {
+  const wisp_gguf *model = file->gguf;
   e->factors = wisp_arena_alloc(&e->arena, (size_t)model->tensor_count, sizeof *e->factors);
   if (!e->factors) return wisp_fail_memory(e->arena.host, "factors", model->tensor_count * sizeof *e->factors);
   for (uint32_t block = 0; find(model, block, groups[0].giver); block++)
-    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) WISP_TRY(equalize(e, model, importance, block, &groups[i]));
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) WISP_TRY(equalize(e, file, importance, block, &groups[i]));
   return WISP_OK;
 }
 
-wisp_status wisp_equalizer_open(wisp_equalizer *equalizer, const wisp_host *host, const wisp_gguf *model,
+wisp_status wisp_equalizer_open(wisp_equalizer *equalizer, const wisp_host *host, const wisp_model_file *file,
                                 wisp_importance *importance) {
   *equalizer = (wisp_equalizer){.arena = {.host = host}};
-  return importance->open ? equalize_all(equalizer, model, importance) : WISP_OK;
+  return importance->open ? equalize_all(equalizer, file, importance) : WISP_OK;
 }
 
 void wisp_equalizer_close(wisp_equalizer *equalizer) {

@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "convert/importance.h"
+#include "model/model_file.h"
 
 /* What a tensor's weights are multiplied with; NULL = nothing. */
 typedef struct wisp_factors {
@@ -20,8 +21,8 @@ typedef struct wisp_equalizer {
   wisp_factors *factors; /* [tensor_count], or NULL */
 } wisp_equalizer;
 
-/* Reads all matrices of model. Without importance, and for matrices without, nothing is changed. */
-wisp_status wisp_equalizer_open(wisp_equalizer *equalizer, const wisp_host *host, const wisp_gguf *model,
+/* Reads all matrices of the file. Without importance, and for matrices without, nothing is changed. */
+wisp_status wisp_equalizer_open(wisp_equalizer *equalizer, const wisp_host *host, const wisp_model_file *file,
                                 wisp_importance *importance);
 void wisp_equalizer_close(wisp_equalizer *equalizer); /* accepts a zeroed struct */
 
