@@ -128,7 +128,11 @@ static void break_weights(truth *t) {
   for (int kind = WISP_OP_QKV; kind <= WISP_OP_HEAD; kind++) {
     const wisp_op *op = bed_op(t->bed, (wisp_op_kind)kind);
     const float *input = kind == WISP_OP_ATTN_OUT ? t->attended : kind == WISP_OP_DOWN ? t->hidden : t->x;
-    if (op->matrix_count) break_weight(op->matrices[op->matrix_count - 1], 0, input, op->norm);
+    if (!op->matrix_count) continue;
+    /* A gate near zero hides what is wrong with its row: gate_up gets several. */
+    const wisp_matrix *matrix = op->matrices[op->matrix_count - 1];
+    const uint32_t rows = kind != WISP_OP_GATE_UP ? 1 : matrix->rows < 16 ? matrix->rows : 16;
+    for (uint32_t row = 0; row < rows; row++) break_weight(matrix, row, input, op->norm);
   }
   break_weight(&t->bed->model.embedding, (uint32_t)t->ids[0], t->x, NULL);
 }
