@@ -46,9 +46,11 @@ static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, 
   if (batch || caps->kind != WVK_KIND_DISCRETE || !caps->subgroup_shuffle || context->refused & 1u << kind) return false;
   if (caps->subgroup_min < 8) return false; /* 8 rows side by side meet by shuffles */
   if (needs_plain(context->model, kind)) return false;
-  const uint32_t team = context->model->head_size / 8; /* invocations that share a position in attention */
-  return kind != WISP_OP_ATTENTION ||
-         (!(team & (team - 1)) && team <= caps->subgroup_min && caps->max_workgroup >= DIRECT_ATTENTION_LOCAL);
+  if (kind != WISP_OP_ATTENTION) return true;
+  const uint32_t head_size = context->model->head_size, team = head_size / 8; /* invocations that share a position */
+  const uint32_t subgroups = DIRECT_ATTENTION_LOCAL / caps->subgroup_min;
+  return !(team & (team - 1)) && team <= caps->subgroup_min && caps->max_workgroup >= DIRECT_ATTENTION_LOCAL &&
+         subgroups * (head_size + 2) * sizeof(float) <= caps->shared_memory;
 }
 
 /* Subgroup variants, where this device gets them right. Those of the batch kernels replace loads by shuffles, which only pays

@@ -20,7 +20,7 @@ wisp_status wisp_gpu_record_op(gpu_timeline *t, wvk_commands *commands, const wi
                                uint32_t columns) {
   for (uint32_t part = 0; part < wisp_kernel_parts(&t->context, op); part++) {
     const wisp_kernel_call call = wisp_kernel_for(&t->context, op, part, columns > 1);
-    if (part && op->post_norm) wvk_cmd_barrier(commands); /* the second part reads what the first wrote */
+    if (part) wvk_cmd_barrier(commands); /* a post norm reads what the first part wrote; windows share the data buffer */
     const wvk_pipeline *pipeline = wisp_gpu_pipeline(t->executor, &call.kernel);
     if (!pipeline) return wisp_fail(t->executor->host, WISP_ERROR_DEVICE, "kernel %s was not built", call.kernel.shader->name);
     const uint32_t push[WISP_PUSH_BYTES / 4] = {first_column};
