@@ -162,7 +162,7 @@ static void count_kernels(const wisp_engine *e, wisp_model_info *info) {
     const wisp_op *op = &e->plan.ops[i];
     const uint32_t parts = wisp_kernel_parts(&context, op);
     info->dispatches_per_token += parts;
-    info->barriers_per_token += 1;
+    info->barriers_per_token += parts; /* one behind each */
     for (uint32_t j = 0; j < 2 * parts; j++) {
       const wisp_kernel kernel = wisp_kernel_for(&context, op, j / 2, j % 2).kernel;
       uint32_t k = 0;
