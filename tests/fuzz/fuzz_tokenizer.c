@@ -78,8 +78,8 @@ static uint8_t *build(bool bpe, size_t *size) {
                                       "<|im_start|>",
                                       "\xC4\xA0",
                                       "\xE2\x96\x81",
-                                      "\xE2\x96\x81"
-                                      "a",
+                                      ("\xE2\x96\x81"
+                                       "a"),
                                       "1",
                                       "12"};
   enum { COUNT = sizeof words / sizeof *words };
