@@ -35,9 +35,14 @@ wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *m) {
   return WISP_OK;
 }
 
+/* The head stays outside the 8-bit scheme, as the embedding does. */
+static bool rounds_inputs(const wisp_model *m, wisp_op_kind kind) {
+  return m->int8_activations && kind != WISP_OP_ATTENTION && kind != WISP_OP_HEAD;
+}
+
 /* What only matrix.comp does, a batch token by token: whole heads in a workgroup, inputs rounded to 8 bits. */
 static bool needs_plain(const wisp_model *m, wisp_op_kind kind) {
-  return (kind == WISP_OP_QKV && norms_heads(m)) || (kind != WISP_OP_ATTENTION && m->int8_activations);
+  return (kind == WISP_OP_QKV && norms_heads(m)) || rounds_inputs(m, kind);
 }
 
 /* The decode kernels that read inputs straight from memory: where loads are cached and threads are plenty. */
@@ -195,7 +200,7 @@ static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *contex
                        uint32_t rows, uint32_t cols, bool batch) {
   batch = batch && !needs_plain(context->model, kind);
   call->kernel.shader = choose_shader(context, kind, base, batch);
-  call->kernel.constants[WISP_C_ROUND] = context->model->int8_activations;
+  call->kernel.constants[WISP_C_ROUND] = rounds_inputs(context->model, kind);
   call->kernel.constants[WISP_C_ROWS] = rows;
   call->kernel.constants[WISP_C_COLS] = cols;
   (batch ? set_batch_rows : set_rows)(call, context, kind);

@@ -205,11 +205,11 @@ static bool check_gate_up(test *t, const snapshot *s) {
 
 static bool check_head(test *t, const snapshot *s) {
   const wisp_model *m = t->executor->plan->model;
-  const float *input = take_input(t, s->result + (s->columns - 1) * m->width, m->width, m->final_norm);
+  wisp_reference_rmsnorm(s->result + (s->columns - 1) * m->width, m->final_norm, m->width, m->norm_epsilon, t->scratch);
   for (uint32_t i = 0; i < ROWS && m->vocabulary > 1; i++) {
     const uint32_t row = sampled_row(i, m->vocabulary);
     float magnitude;
-    const float logit = reference_row(t, &m->head, row, input, &magnitude);
+    const float logit = reference_row(t, &m->head, row, t->scratch, &magnitude);
     if (!close_enough(t, "head", row, s->logits[row], logit, magnitude)) return false;
   }
   return true;

@@ -147,7 +147,7 @@ wisp_status wisp_model_from_gguf(wisp_model *model, const wisp_host *host, const
 }
 
 void wisp_model_close(wisp_model *model) {
-  if (model->host) wisp_arena_free(&model->arena);
+  wisp_arena_free(&model->arena);
   *model = (wisp_model){0};
 }
 

@@ -78,12 +78,13 @@ static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
     wisp_host_free(host, sizes);
     return wisp_fail_memory(host, "reference", (uint64_t)stride * cols * 4);
   }
+  const bool rounded = t->bed->model.int8_activations && op->kind != WISP_OP_HEAD;
   for (uint32_t c = 0; c < t->pool; c++) {
     if (op->norm)
       wisp_reference_rmsnorm(input + c * cols, op->norm, cols, t->bed->model.norm_epsilon, x + c * cols);
     else
       memcpy(x + c * cols, input + c * cols, cols * sizeof *x);
-    if (t->bed->model.int8_activations) wisp_reference_round_int8(x + c * cols, cols);
+    if (rounded) wisp_reference_round_int8(x + c * cols, cols);
   }
   for (uint32_t i = 0, at = 0; i < op->matrix_count; at += op->matrices[i++]->rows) {
     wisp_reference_matmul(op->matrices[i], 0, op->matrices[i]->rows, x, t->pool, t->scratch, y + at, stride);
@@ -93,7 +94,7 @@ static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
   const wisp_matrix absolute = {
       .type = wisp_dtype_find(WISP_F32), .rows = stride, .cols = cols, .data = (const uint8_t *)sizes};
   wisp_reference_matmul(&absolute, 0, stride, x, t->pool, t->scratch, magnitude, stride);
-  for (uint32_t c = 0; c < t->pool && t->bed->model.int8_activations; c++)
+  for (uint32_t c = 0; c < t->pool && rounded; c++)
     allow_steps(x + (size_t)c * cols, sizes, stride, cols, op_bound(t, op), magnitude + (size_t)c * stride);
   wisp_host_free(host, x);
   wisp_host_free(host, sizes);
