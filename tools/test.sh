@@ -26,9 +26,9 @@ fewer=(--prompts 5 --tokens 8 --decode-prompts 1 --decode-tokens 4 --windows 0)
 stage style                  300 ''                        tests/style.sh
 stage downloads              600 ''                        downloads
 stage build-release          900 ''                        build release
-stage unit                   600 'build-release downloads' unit release lavapipe '*/*'
+stage unit                   900 'build-release downloads' unit release lavapipe '*/*'
 stage build-asan            1200 ''                        build asan
-stage unit-swiftshader       600 'build-release downloads' unit release swiftshader "$vulkan_suites"
+stage unit-swiftshader      1200 'build-release downloads' unit release swiftshader "$vulkan_suites"
 stage unit-subgroup-4        600 'build-release downloads' unit release lavapipe "$vulkan_suites" LP_NATIVE_VECTOR_WIDTH=128
 stage unit-subgroup-16       600 'build-release downloads' unit release lavapipe "$vulkan_suites" LP_NATIVE_VECTOR_WIDTH=512
 for script in tests/behaviour/*.sh; do
@@ -36,9 +36,9 @@ for script in tests/behaviour/*.sh; do
 done
 stage models-cpu             300 'build-release'           models release cpu 1e-8
 stage models-lavapipe        600 'build-release'           models release vulkan 1e-6
-stage truth-cpu             1200 'build-release downloads' truth cpu
-stage truth-lavapipe        1500 'build-release downloads' truth lavapipe "${few[@]}"
-stage truth-swiftshader     1500 'build-release downloads' truth swiftshader "${fewer[@]}"
+stage truth-cpu             2400 'build-release downloads' truth cpu
+stage truth-lavapipe        2400 'build-release downloads' truth lavapipe "${few[@]}"
+stage truth-swiftshader     1800 'build-release downloads' truth swiftshader "${fewer[@]}"
 stage kernels-subgroup-4     900 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=128
 stage kernels-subgroup-8     900 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=256
 stage kernels-subgroup-16    900 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=512
