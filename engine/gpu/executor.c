@@ -206,7 +206,6 @@ static wisp_status gpu_create(wisp_executor **executor, const wisp_executor_para
   e->base.api = &wisp_gpu_executor;
   e->host = params->host;
   e->plan = params->plan;
-  e->max_context = params->max_context;
   e->compile_only = params->compile_only;
   pthread_mutex_init(&e->mutex, NULL);
   const wisp_status status = open_executor(e, params);

@@ -21,7 +21,6 @@ typedef struct gpu_executor {
   wvk_layout *layout;
   wisp_weights weights;
   wisp_kernel_context context; /* kv_f32 is set per timeline in a copy */
-  uint32_t max_context;
   bool compile_only;
   pthread_mutex_t mutex; /* guards kernels and pipelines: timelines may add some */
   wisp_kernel kernels[WISP_GPU_MAX_PIPELINES];
