@@ -10,6 +10,7 @@ const struct wvk_extension_info wvk_extensions[WVK_EXT_COUNT] = {
     [WVK_EXT_FLOAT16_INT8] = {"VK_KHR_shader_float16_int8", VK_API_VERSION_1_2},
     [WVK_EXT_STORAGE8] = {"VK_KHR_8bit_storage", VK_API_VERSION_1_2},
     [WVK_EXT_MEMORY_MODEL] = {"VK_KHR_vulkan_memory_model", VK_API_VERSION_1_2},
+    [WVK_EXT_ATOMIC64] = {"VK_KHR_shader_atomic_int64", VK_API_VERSION_1_2},
     [WVK_EXT_TIMELINE] = {"VK_KHR_timeline_semaphore", VK_API_VERSION_1_2},
     [WVK_EXT_DRIVER_PROPERTIES] = {"VK_KHR_driver_properties", VK_API_VERSION_1_2},
     [WVK_EXT_SUBGROUP_SIZE] = {"VK_EXT_subgroup_size_control", VK_API_VERSION_1_3},
@@ -17,6 +18,9 @@ const struct wvk_extension_info wvk_extensions[WVK_EXT_COUNT] = {
     [WVK_EXT_CREATION_FEEDBACK] = {"VK_EXT_pipeline_creation_feedback", VK_API_VERSION_1_3},
     [WVK_EXT_EXECUTABLES] = {"VK_KHR_pipeline_executable_properties", 0},
     [WVK_EXT_PORTABILITY] = {"VK_KHR_portability_subset", 0},
+    [WVK_EXT_CORES_NVIDIA] = {"VK_NV_shader_sm_builtins", 0},
+    [WVK_EXT_CORES_AMD] = {"VK_AMD_shader_core_properties", 0},
+    [WVK_EXT_CORES_ARM] = {"VK_ARM_shader_core_builtins", 0},
 };
 
 static wvk_status find_extensions(struct wvk_instance *instance, struct wvk_physical *physical) {
@@ -52,6 +56,8 @@ void wvk_features_chain(struct wvk_features *f, const bool has[WVK_EXT_COUNT]) {
   if (has[WVK_EXT_STORAGE8]) chain(&f->head, &f->storage8, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES);
   if (has[WVK_EXT_MEMORY_MODEL])
     chain(&f->head, &f->memory_model, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES);
+  if (has[WVK_EXT_ATOMIC64])
+    chain(&f->head, &f->atomic64, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_ATOMIC_INT64_FEATURES);
   if (has[WVK_EXT_TIMELINE]) chain(&f->head, &f->timeline, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES);
   if (has[WVK_EXT_SUBGROUP_SIZE])
     chain(&f->head, &f->subgroup_size, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
@@ -108,6 +114,9 @@ static bool read_properties(struct wvk_instance *instance, struct wvk_physical *
   VkPhysicalDeviceDriverProperties driver = {0};
   VkPhysicalDeviceSubgroupSizeControlProperties sizes = {0};
   VkPhysicalDeviceShaderIntegerDotProductProperties dot = {0};
+  VkPhysicalDeviceShaderSMBuiltinsPropertiesNV nvidia = {0};
+  VkPhysicalDeviceShaderCorePropertiesAMD amd = {0};
+  VkPhysicalDeviceShaderCoreBuiltinsPropertiesARM arm = {0};
   chain(&head, &id, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES);
   chain(&head, &subgroup, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES);
   chain(&head, &maintenance3, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES);
@@ -116,6 +125,11 @@ static bool read_properties(struct wvk_instance *instance, struct wvk_physical *
     chain(&head, &sizes, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES);
   if (physical->has[WVK_EXT_INT_DOT])
     chain(&head, &dot, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES);
+  if (physical->has[WVK_EXT_CORES_NVIDIA])
+    chain(&head, &nvidia, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV);
+  if (physical->has[WVK_EXT_CORES_AMD]) chain(&head, &amd, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD);
+  if (physical->has[WVK_EXT_CORES_ARM])
+    chain(&head, &arm, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_BUILTINS_PROPERTIES_ARM);
   instance->GetPhysicalDeviceProperties2(physical->handle, &head);
 
   memcpy(caps->driver_uuid, id.driverUUID, sizeof caps->driver_uuid);
@@ -133,6 +147,8 @@ static bool read_properties(struct wvk_instance *instance, struct wvk_physical *
     caps->subgroup_max = sizes.maxSubgroupSize;
   }
   caps->subgroup_size_control = sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
+  caps->cores = nvidia.shaderSMCount + arm.shaderCoreCount +
+                amd.shaderEngineCount * amd.shaderArraysPerEngineCount * amd.computeUnitsPerShaderArray;
   return dot.integerDotProduct4x8BitPackedSignedAccelerated;
 }
 
@@ -146,6 +162,7 @@ static void read_features(struct wvk_instance *instance, struct wvk_physical *ph
   caps->storage16 = features.storage16.storageBuffer16BitAccess;
   caps->storage8 = features.storage8.storageBuffer8BitAccess;
   caps->memory_model = features.memory_model.vulkanMemoryModel && features.memory_model.vulkanMemoryModelDeviceScope;
+  caps->atomic64 = features.head.features.shaderInt64 && features.atomic64.shaderBufferInt64Atomics;
   caps->timeline_semaphore = features.timeline.timelineSemaphore;
   caps->subgroup_size_control &= features.subgroup_size.subgroupSizeControl;
   physical->full_subgroups = features.subgroup_size.computeFullSubgroups;

@@ -53,6 +53,7 @@ static VkResult create_device(struct wvk_device *device) {
       [WVK_EXT_FLOAT16_INT8] = caps->float16 || caps->int8,
       [WVK_EXT_STORAGE8] = caps->storage8,
       [WVK_EXT_MEMORY_MODEL] = caps->memory_model,
+      [WVK_EXT_ATOMIC64] = caps->atomic64,
       [WVK_EXT_TIMELINE] = caps->timeline_semaphore,
       [WVK_EXT_SUBGROUP_SIZE] = caps->subgroup_size_control,
       [WVK_EXT_INT_DOT] = caps->int_dot,
@@ -61,6 +62,8 @@ static VkResult create_device(struct wvk_device *device) {
       [WVK_EXT_PORTABILITY] = physical->has[WVK_EXT_PORTABILITY],
   };
   struct wvk_features features = {
+      .head.features.shaderInt64 = caps->atomic64,
+      .atomic64.shaderBufferInt64Atomics = caps->atomic64,
       .storage16.storageBuffer16BitAccess = caps->storage16,
       .float16_int8.shaderFloat16 = caps->float16,
       .float16_int8.shaderInt8 = caps->int8,

@@ -71,6 +71,7 @@ enum wvk_extension {
   WVK_EXT_FLOAT16_INT8,
   WVK_EXT_STORAGE8,
   WVK_EXT_MEMORY_MODEL,
+  WVK_EXT_ATOMIC64,
   WVK_EXT_TIMELINE,
   WVK_EXT_DRIVER_PROPERTIES,
   WVK_EXT_SUBGROUP_SIZE,
@@ -78,6 +79,9 @@ enum wvk_extension {
   WVK_EXT_CREATION_FEEDBACK,
   WVK_EXT_EXECUTABLES,
   WVK_EXT_PORTABILITY,
+  WVK_EXT_CORES_NVIDIA, /* only asked for the number of cores, as the next two */
+  WVK_EXT_CORES_AMD,
+  WVK_EXT_CORES_ARM,
   WVK_EXT_COUNT
 };
 struct wvk_extension_info {
@@ -93,6 +97,7 @@ struct wvk_features {
   VkPhysicalDeviceShaderFloat16Int8Features float16_int8;
   VkPhysicalDevice8BitStorageFeatures storage8;
   VkPhysicalDeviceVulkanMemoryModelFeatures memory_model;
+  VkPhysicalDeviceShaderAtomicInt64Features atomic64;
   VkPhysicalDeviceTimelineSemaphoreFeatures timeline;
   VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size;
   VkPhysicalDeviceShaderIntegerDotProductFeatures int_dot;

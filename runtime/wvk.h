@@ -62,12 +62,15 @@ typedef struct wvk_caps {
   uint64_t device_heap;    /* bytes of the largest device-local heap */
   bool unified_memory;     /* device-local memory is host-visible as a whole: write weights in place */
 
+  uint32_t cores; /* that run workgroups side by side; 0 = the driver does not tell */
+
   uint32_t subgroup_size, subgroup_min, subgroup_max;
   bool subgroup_size_control;                 /* a required size can be asked for in compute */
   bool subgroup_arithmetic, subgroup_shuffle; /* only true for sizes >= 4 */
   bool float16, int8, storage16, storage8;
   bool int_dot;      /* and accelerated for packed signed 4x8; WISP_CAPS=+int_dot lets a slow one count */
   bool memory_model; /* vulkanMemoryModel + device scope */
+  bool atomic64;     /* 64-bit integers, and atomics on them in buffers */
   bool cooperative_matrix, timeline_semaphore;
   bool pipeline_statistics; /* VK_KHR_pipeline_executable_properties */
   float timestamp_ns;       /* a tick; 0 = no timestamps */
@@ -152,7 +155,7 @@ typedef struct wvk_set wvk_set;
 wvk_status wvk_set_create(wvk_set **set, wvk_layout *layout, const wvk_binding *bindings); /* [count of layout] */
 void wvk_set_destroy(wvk_set **set);
 
-#define WVK_MAX_CONSTANTS 40
+#define WVK_MAX_CONSTANTS 72
 typedef struct wvk_pipeline_params {
   const char *name;      /* for debuggers, messages and statistics */
   const uint32_t *spirv; /* entry point "main" */

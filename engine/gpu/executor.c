@@ -182,7 +182,12 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
   wisp_activations_plan(&e->context, WISP_GPU_COLUMNS);
   WISP_TRY(wisp_gpu_build_pipelines(e, false));
   if (params->progress) params->progress(params->progress_user, "pipelines", 1.0f);
-  if (!e->compile_only) WISP_TRY(wisp_gpu_selftest(e));
+  if (!e->compile_only) {
+    WISP_TRY(wisp_gpu_selftest(e));
+    WISP_TRY(wisp_persistent_open(e));
+    if (!e->persistent.available)
+      wisp_log(e->host, WISP_LOG_INFO, "decode: a dispatch for each op (in one dispatch: %s)", e->persistent.why_not);
+  }
   save_cache(e, &params->cache);
   wisp_log(e->host, WISP_LOG_INFO, "vulkan:%u %s, tier %s, %s reductions, %u pipelines", wvk_device_index(e->device),
            caps->name, wvk_caps_tier(caps), caps->subgroup_shuffle ? "subgroup" : "shared-memory", e->pipeline_count);
@@ -192,6 +197,7 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
 static void gpu_destroy(wisp_executor *executor) {
   gpu_executor *e = (gpu_executor *)executor;
   for (uint32_t i = 0; i < e->pipeline_count; i++) wvk_pipeline_destroy(&e->pipelines[i]);
+  wisp_persistent_close(e);
   wisp_weights_close(&e->weights);
   wvk_layout_destroy(&e->layout);
   wvk_device_destroy(&e->device);

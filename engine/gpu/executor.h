@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "gpu/kernels.h"
+#include "gpu/persistent.h"
 #include "session/executor.h"
 
 enum {
@@ -13,7 +14,7 @@ enum {
   WISP_GPU_MAX_PIPELINES = 96
 };
 
-typedef struct gpu_executor {
+struct gpu_executor {
   wisp_executor base;
   const wisp_host *host;
   const wisp_plan *plan;
@@ -26,11 +27,12 @@ typedef struct gpu_executor {
   wisp_kernel kernels[WISP_GPU_MAX_PIPELINES];
   wvk_pipeline *pipelines[WISP_GPU_MAX_PIPELINES];
   uint32_t pipeline_count;
-} gpu_executor;
+  wisp_persistent persistent;
+};
 
 enum { WISP_GPU_MANY = 8 }; /* tokens of one submit of the many commands */
 
-typedef struct gpu_timeline {
+struct gpu_timeline {
   wisp_timeline base;
   gpu_executor *executor;
   wisp_kernel_context context;
@@ -43,7 +45,8 @@ typedef struct gpu_timeline {
   wvk_commands *one, *many;  /* decode: one token, WISP_GPU_MANY tokens; recorded once */
   wvk_commands *read_logits; /* logits of column 0 to the readback buffer; recorded once */
   double token_seconds;      /* how long a token took at last, 0 = not known */
-} gpu_timeline;
+  wisp_persistent_state persistent;
+};
 
 /* Records op, a barrier behind it, for columns [first_column, first_column + columns) of the batch. */
 wisp_status wisp_gpu_record_op(gpu_timeline *timeline, wvk_commands *commands, const wisp_op *op, uint32_t first_column,

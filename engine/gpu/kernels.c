@@ -132,7 +132,7 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
   a->rope = at;
 }
 
-static const wisp_shader *find_shader(const char *name) {
+const wisp_shader *wisp_shader_find(const char *name) {
   for (uint32_t i = 0; i < wisp_shader_count; i++)
     if (!strcmp(wisp_shaders[i].name, name)) return &wisp_shaders[i];
   return NULL;
@@ -148,7 +148,7 @@ static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp
            : subgroup                           ? "_subgroup"
            : batch && takes_wide(context->caps) ? "_wide"
                                                 : "");
-  return find_shader(name);
+  return wisp_shader_find(name);
 }
 
 static void set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *placed) {
@@ -247,7 +247,7 @@ static void set_residual(wisp_kernel_call *call, const wisp_kernel_context *cont
   const uint32_t cols = op->matrices[0]->cols;
   uint32_t *c = call->kernel.constants;
   if (part == 1) {
-    call->kernel.shader = find_shader("post_norm");
+    call->kernel.shader = wisp_shader_find("post_norm");
     c[WISP_C_LOCAL] = WISP_MAX_LOCAL;
     c[WISP_C_COLS] = m->width;
     set_data(c, a->projected, m->width, a->x, m->width);
@@ -271,7 +271,7 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
   switch (op->kind) {
   case WISP_OP_EMBED:
     call.window = &context->weights->embedding[part];
-    call.kernel.shader = find_shader("embed");
+    call.kernel.shader = wisp_shader_find("embed");
     c[WISP_C_LOCAL] = EMBED_LOCAL;
     c[WISP_C_COLS] = m->width;
     c[WISP_C_ROWS] = call.window->rows;
@@ -325,7 +325,7 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     for (uint32_t i = 0; i < part; i++) c[WISP_C_CANDIDATE_BEGIN] += head_groups(context, i);
     break;
   case WISP_OP_SAMPLE:
-    call.kernel.shader = find_shader("sample");
+    call.kernel.shader = wisp_shader_find("sample");
     c[WISP_C_LOCAL] = SAMPLE_LOCAL;
     c[WISP_C_CANDIDATES] = a->candidates;
     c[WISP_C_CANDIDATE_STRIDE] = a->candidate_stride;

@@ -57,6 +57,9 @@ wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *model);
 /* Plans context->activations; the rest of context is set. */
 void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns);
 
+/* A variant by its name, NULL if there is none. */
+const wisp_shader *wisp_shader_find(const char *name);
+
 /* How many dispatches op takes: embedding and head one for each of their windows, else one. */
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op);
 

@@ -76,7 +76,12 @@ static wisp_status record_pass(gpu_timeline *t, wvk_commands *commands, uint32_t
 
 static wisp_status record_decode(gpu_timeline *t, wvk_commands *commands, uint32_t tokens) {
   WISP_GPU_TRY(wvk_commands_begin(commands));
-  for (uint32_t i = 0; i < tokens; i++) WISP_TRY(record_pass(t, commands, 1, NEXT));
+  for (uint32_t i = 0; i < tokens; i++) {
+    if (t->persistent.active)
+      wisp_persistent_record(t, commands);
+    else
+      WISP_TRY(record_pass(t, commands, 1, NEXT));
+  }
   return wisp_gpu_status(wvk_commands_end(commands));
 }
 
@@ -162,6 +167,7 @@ static wisp_status create_sets(gpu_timeline *t) {
 static wisp_status create_commands(gpu_timeline *t) {
   wvk_commands **all[] = {&t->batch, &t->one, &t->many, &t->read_logits};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) WISP_GPU_TRY(wvk_commands_create(all[i], t->executor->device, 0));
+  WISP_TRY(wisp_persistent_timeline_open(t));
   WISP_TRY(record_decode(t, t->one, 1));
   WISP_TRY(record_decode(t, t->many, WISP_GPU_MANY));
   WISP_GPU_TRY(wvk_commands_begin(t->read_logits));
@@ -201,6 +207,7 @@ void wisp_gpu_timeline_destroy(wisp_timeline *timeline) {
   for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) wvk_commands_destroy(commands[i]);
   for (uint32_t i = 0; t->sets && i < t->executor->weights.buffer_count; i++) wvk_set_destroy(&t->sets[i]);
   wisp_host_free(host, t->sets);
+  wisp_persistent_timeline_close(t);
   wvk_buffer **buffers[] = {&t->kv, &t->data, &t->step, &t->tokens, &t->readback};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) wvk_buffer_destroy(buffers[i]);
   wisp_host_free(host, t);
@@ -218,6 +225,18 @@ static void write_step(gpu_timeline *t, uint32_t position, uint32_t count) {
   step[WISP_STEP_POSITION] = position;
   step[WISP_STEP_COUNT] = count;
   wvk_buffer_flush(t->step, 0, 8);
+}
+
+/* Decodes with commands that were recorded once. Where the persistent path fails, again with dispatches. */
+static wisp_status run_decode(gpu_timeline *t, wvk_commands *commands) {
+  WISP_TRY(run(t, commands));
+  if (!wisp_persistent_failed(t)) return WISP_OK;
+  wisp_log(t->executor->host, WISP_LOG_WARN, "%s: %s; decoding with a dispatch for each op",
+           wvk_device_caps(t->executor->device)->name, t->executor->persistent.why_not);
+  WISP_TRY(record_decode(t, t->one, 1));
+  WISP_TRY(record_decode(t, t->many, WISP_GPU_MANY));
+  write_step(t, t->base.length, 1);
+  return run(t, commands);
 }
 
 static void read_logits(gpu_timeline *t, uint32_t columns, float *logits) {
@@ -253,7 +272,7 @@ static wisp_status append_batch(gpu_timeline *t, const int32_t *ids, uint32_t co
     WISP_TRY(record_pass(t, commands, count, wanted));
     WISP_GPU_TRY(wvk_commands_end(commands));
   }
-  WISP_TRY(run(t, commands));
+  WISP_TRY((commands == t->one ? run_decode : run)(t, commands));
   t->base.length += count;
   return WISP_OK;
 }
@@ -290,7 +309,7 @@ wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *id
   const uint32_t tokens = take_many(t, count) ? WISP_GPU_MANY : 1;
   struct timespec start, end;
   clock_gettime(CLOCK_MONOTONIC, &start);
-  WISP_TRY(run(t, tokens == WISP_GPU_MANY ? t->many : t->one));
+  WISP_TRY(run_decode(t, tokens == WISP_GPU_MANY ? t->many : t->one));
   clock_gettime(CLOCK_MONOTONIC, &end);
   t->token_seconds = ((double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec)) / tokens;
   wvk_buffer_invalidate(t->tokens, timeline->length * 4ull, tokens * 4ull);

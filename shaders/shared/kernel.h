@@ -19,6 +19,8 @@
 /* Step buffer: all that changes from token to token. */
 #define WISP_STEP_POSITION 0 /* of the first token of the batch */
 #define WISP_STEP_COUNT 1    /* tokens in the batch */
+#define WISP_STEP_SERIAL 2   /* tokens that the persistent path has made: tells this token's mail from older */
+#define WISP_STEP_FAILED 3   /* 1: workgroups waited in vain for each other */
 #define WISP_STEP_WORDS 64   /* padded to 256 bytes */
 
 /* Layouts of weights on the device. Rows come in tiles of 8 and are padded to whole blocks of 32 weights; neighbouring
@@ -77,7 +79,7 @@
 #define WISP_C_COUNT 38
 
 /* Push constants: fixed when recorded, the same for every token. */
-#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample), 3 unused */
+#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample), kv_stride (persistent), 2 unused */
 
 /* Shared memory for the inputs of decode's matrix kernels, in floats: 14 KiB of tier T0's 16. */
 #define WISP_TILE_FLOATS 3584

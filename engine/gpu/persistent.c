@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gpu/persistent.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu/executor.h"
+
+enum {
+  SPLIT = 256,        /* positions a workgroup of attention takes */
+  SPINS = 20000,      /* looks at a mail: over 10 ms, a hundred times what one takes */
+  REGISTERS = 65536,  /* of a core, 32 bits each: what every GPU of the list below has */
+  WORKING = 64,       /* registers an invocation needs besides held weights */
+  MOST_REGISTERS = 240,
+  PHASES = 5 /* qkv, attn_out, gate_up, down, head */
+};
+
+/* Where it was seen to work: vendor and least number of cores. */
+static const struct {
+  uint32_t vendor_id;
+  const char *seen;
+} known[] = {{0x10de, "NVIDIA H100"}};
+
+/* ---- Whether and how ---- */
+
+typedef struct shape { /* of the dispatch */
+  uint32_t groups, local, split;
+} shape;
+
+#define REFUSE(...) return (snprintf(p->why_not, sizeof p->why_not, __VA_ARGS__), false)
+
+/* What the environment asks for: fields left 0 are for the device to choose. */
+static bool read_wish(wisp_persistent *p, const wvk_caps *caps, shape *wish) {
+  const char *text = getenv("WISP_PERSISTENT");
+  *wish = (shape){0};
+  if (text && !strcmp(text, "0")) REFUSE("WISP_PERSISTENT=0");
+  if (text && strcmp(text, "1") && sscanf(text, "%ux%ux%u", &wish->groups, &wish->local, &wish->split) < 1)
+    REFUSE("WISP_PERSISTENT=%.40s is not understood: 0, 1 or GROUPSxLOCAL", text);
+  if (text) return true;
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (caps->vendor_id == known[i].vendor_id && caps->kind == WVK_KIND_DISCRETE) return true;
+  REFUSE("not seen to work on %.80s; WISP_PERSISTENT=1 tries", caps->name);
+}
+
+static bool device_fits(wisp_persistent *p, const wvk_caps *caps, const shape *wish) {
+  if (!caps->memory_model || !caps->atomic64) REFUSE("no device-scope memory model or 64-bit atomics");
+  if (!caps->subgroup_shuffle || caps->subgroup_min != caps->subgroup_max || caps->subgroup_size < 8)
+    REFUSE("no subgroups of one size, at least 8");
+  if (caps->storage_buffers < WISP_PERSISTENT_BINDINGS) REFUSE("%u storage buffers, %d needed", caps->storage_buffers,
+                                                               WISP_PERSISTENT_BINDINGS);
+  if (!caps->cores && !wish->groups) REFUSE("the driver does not tell how many workgroups run at the same time");
+  return true;
+}
+
+static bool same_placed(const wisp_placed *a, const wisp_placed *b) {
+  return a->layout == b->layout && a->quants == b->quants && a->scales == b->scales;
+}
+
+/* All windows alike and evenly spaced, in one buffer. */
+static bool model_fits(wisp_persistent *p, const wisp_model *m, const wisp_weights *w, const wvk_caps *caps) {
+  if (w->buffer_count != 1 || w->embedding_parts != 1 || w->head_parts != 1) REFUSE("weights in several bindings");
+  if (wvk_buffer_size(w->buffers[0]) > caps->max_storage_range) REFUSE("weights pass the limit of a binding");
+  if (m->int8_activations) REFUSE("8-bit activations");
+  if (m->qk_norm_plain || m->blocks[0].q_norm) REFUSE("norms of heads");
+  if (m->blocks[0].attn_post_norm || m->blocks[0].ffn_post_norm) REFUSE("norms behind projections");
+  if (m->head_size % 8 || (m->head_size & (m->head_size - 1)) || m->head_size / 8 > caps->subgroup_size)
+    REFUSE("heads of %u", m->head_size);
+  const wisp_window *first = &w->blocks[0];
+  if (first->matrices[0].layout != first->matrices[1].layout || first->matrices[0].layout != first->matrices[2].layout ||
+      first->matrices[4].layout != first->matrices[5].layout)
+    REFUSE("q, k and v or gate and up of different types");
+  for (uint32_t i = 0; i < m->weight_blocks; i++) {
+    if (m->blocks[i].window) REFUSE("blocks with a window");
+    for (int j = 0; j < WISP_WINDOW_MATRICES; j++)
+      if (!same_placed(&first->matrices[j], &w->blocks[i].matrices[j])) REFUSE("blocks of different types");
+    if (w->blocks[i].offset - first->offset != i * (m->weight_blocks > 1 ? w->blocks[1].offset - first->offset : 0))
+      REFUSE("blocks unevenly spaced");
+  }
+  return true;
+}
+
+typedef struct phase { /* rows of one or two matrices, times an input */
+  uint32_t rows, cols, matrices;
+  const wisp_layout *layout;
+  uint32_t slices, units; /* invocations that share a row; blocks of 32 weights that one takes */
+} phase;
+
+static uint32_t ceil_div(uint32_t a, uint32_t b) {
+  return (a + b - 1) / b;
+}
+
+static uint32_t phase_items(const phase *f, uint32_t groups) {
+  return ceil_div(ceil_div(f->rows, 4), groups);
+}
+
+/* The slices with which an invocation takes the fewest blocks. */
+static void choose_slices(phase *f, const shape *s, uint32_t subgroup) {
+  const uint32_t blocks = wisp_layout_row_blocks(f->cols), slots = f->matrices * phase_items(f, s->groups), step = subgroup / 4;
+  f->units = UINT32_MAX;
+  for (uint32_t slices = step; 4 * slices <= s->local; slices += step) {
+    const uint32_t units = ceil_div(slots, s->local / (4 * slices)) * ceil_div(blocks, slices);
+    if (units >= f->units) continue;
+    f->units = units;
+    f->slices = slices;
+  }
+}
+
+static uint32_t choose_phases(phase phases[PHASES], const shape *s, uint32_t subgroup) {
+  uint32_t units = 0;
+  for (int i = 0; i < PHASES; i++) {
+    choose_slices(&phases[i], s, subgroup);
+    if (i + 1 < PHASES) units += phases[i].units; /* the head runs once */
+  }
+  return units;
+}
+
+static uint32_t unit_registers(const wisp_layout *layout) {
+  return layout->quant_bytes / 4 + (layout->id == WISP_LAYOUT_Q8H ? 4 : 2);
+}
+
+/* How many blocks each phase holds a block ahead: all of them or none, as far as registers go. */
+static void choose_holds(const phase phases[PHASES], uint32_t local, uint32_t holds[PHASES - 1]) {
+  uint32_t registers = REGISTERS / local < MOST_REGISTERS ? REGISTERS / local : MOST_REGISTERS;
+  registers = registers > WORKING ? registers - WORKING : 0;
+  for (int i = 0; i + 1 < PHASES; i++) {
+    const uint32_t wanted = phases[i].units * unit_registers(phases[i].layout);
+    const bool held = phases[i].units <= WISP_P_MOST_HELD && phases[i].layout->quant_bytes <= 32 && wanted <= registers;
+    holds[i] = held ? phases[i].units : 0;
+    if (held) registers -= wanted;
+  }
+}
+
+static uint32_t max_u32(uint32_t a, uint32_t b) {
+  return a > b ? a : b;
+}
+
+/* Groups, invocations and their work. */
+static bool choose_shape(wisp_persistent *p, const wisp_model *m, const wisp_weights *w, const wvk_caps *caps, shape wish,
+                         shape *s, phase phases[PHASES]) {
+  const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
+  const wisp_placed *matrices = w->blocks[0].matrices;
+  const phase all[PHASES] = {{q_rows + 2 * kv_rows, m->width, 1, matrices[0].layout, 0, 0},
+                             {m->width, q_rows, 1, matrices[3].layout, 0, 0},
+                             {m->ffn_width, m->width, 2, matrices[4].layout, 0, 0},
+                             {m->width, m->ffn_width, 1, matrices[6].layout, 0, 0},
+                             {m->vocabulary, m->width, 1, w->head[0].matrices[0].layout, 0, 0}};
+  memcpy(phases, all, sizeof all);
+  s->groups = wish.groups ? wish.groups : caps->cores;
+  if (s->groups > m->ffn_width / 4) s->groups = m->ffn_width / 4; /* each has rows of gate_up: that is what keeps mail whole */
+  s->split = wish.split ? wish.split : SPLIT;
+  const uint32_t widest = max_u32(max_u32(m->width, q_rows), m->ffn_width);
+  const uint32_t step = max_u32(caps->subgroup_size, 64);
+  uint32_t best = UINT32_MAX;
+  for (uint32_t local = wish.local ? wish.local : step; local <= caps->max_workgroup; local += step) {
+    const shape tried = {s->groups, local, s->split};
+    if (widest <= WISP_P_SHARE * local && 4 * phase_items(&phases[0], s->groups) <= local && local >= m->head_size / 8) {
+      const uint32_t units = choose_phases(phases, &tried, caps->subgroup_size);
+      if (units < best) {
+        best = units;
+        s->local = local;
+      }
+    }
+    if (wish.local) break;
+  }
+  if (best == UINT32_MAX) REFUSE("vectors of %u need more than %u invocations", widest, caps->max_workgroup);
+  choose_phases(phases, s, caps->subgroup_size);
+  const uint32_t subgroups = s->local / caps->subgroup_size;
+  uint32_t partials = 0;
+  for (int i = 0; i < PHASES; i++)
+    partials = max_u32(partials, phases[i].matrices * phase_items(&phases[i], s->groups) *
+                                     (4 * phases[i].slices / caps->subgroup_size) * 4);
+  const uint32_t shared = 4 * (widest + 32 + partials + subgroups * (3 + m->head_size) + 4);
+  if (shared > caps->shared_memory) REFUSE("%u bytes of shared memory needed, %u there", shared, caps->shared_memory);
+  return true;
+}
+
+static uint32_t float_bits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+static void set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *placed) {
+  constants[WISP_P_MATRICES + 3 * index] = placed->layout->id;
+  constants[WISP_P_MATRICES + 3 * index + 1] = placed->quants;
+  constants[WISP_P_MATRICES + 3 * index + 2] = placed->scales;
+}
+
+static void set_constants(wisp_persistent *p, const gpu_executor *e, const shape *s, const phase phases[PHASES]) {
+  const wisp_model *m = e->plan->model;
+  const wisp_weights *w = &e->weights;
+  const wisp_window *block = &w->blocks[0];
+  uint32_t *c = p->constants;
+  c[WISP_P_LOCAL] = s->local;
+  c[WISP_P_SUBGROUP] = wvk_device_caps(e->device)->subgroup_size;
+  c[WISP_P_GROUPS] = s->groups;
+  c[WISP_P_BLOCKS] = e->plan->executed_blocks;
+  c[WISP_P_REPEAT] = e->plan->executed_blocks / m->weight_blocks;
+  c[WISP_P_WIDTH] = m->width;
+  c[WISP_P_FFN_WIDTH] = m->ffn_width;
+  c[WISP_P_HEADS] = m->heads;
+  c[WISP_P_KV_HEADS] = m->kv_heads;
+  c[WISP_P_HEAD_SIZE] = m->head_size;
+  c[WISP_P_VOCABULARY] = m->vocabulary;
+  c[WISP_P_EPSILON] = float_bits(m->norm_epsilon);
+  c[WISP_P_ATTENTION_SCALE] = float_bits(m->attention_scale);
+  c[WISP_P_EMBEDDING_SCALE] = float_bits(m->embedding_scale);
+  c[WISP_P_GELU] = m->gelu;
+  c[WISP_P_ROPE] = e->context.activations.rope;
+  c[WISP_P_ROPE_STRIDE] = wisp_rope_tables(m) * m->head_size;
+  c[WISP_P_LOGITS] = e->context.activations.logits;
+  c[WISP_P_FIRST] = (uint32_t)(block->offset / 16);
+  c[WISP_P_STRIDE] = m->weight_blocks > 1 ? (uint32_t)((w->blocks[1].offset - block->offset) / 16) : 0;
+  c[WISP_P_EMBEDDING] = (uint32_t)(w->embedding[0].offset / 16);
+  c[WISP_P_HEAD] = (uint32_t)(w->head[0].offset / 16);
+  c[WISP_P_ATTN_NORM] = block->vectors[WISP_ATTN_NORM];
+  c[WISP_P_FFN_NORM] = block->vectors[WISP_FFN_NORM];
+  c[WISP_P_FINAL_NORM] = w->head[0].vectors[WISP_FINAL_NORM];
+  c[WISP_P_BIAS] = m->blocks[0].q_bias ? block->vectors[WISP_Q_BIAS] : 0;
+  for (uint32_t i = 0; i < WISP_WINDOW_MATRICES; i++) set_matrix(c, i, &block->matrices[i]);
+  set_matrix(c, 7, &w->embedding[0].matrices[0]);
+  set_matrix(c, 8, &w->head[0].matrices[0]);
+  for (uint32_t i = 0; i < PHASES; i++) c[WISP_P_SLICES + i] = phases[i].slices;
+  choose_holds(phases, s->local, c + WISP_P_HOLD);
+  c[WISP_P_SPLIT] = s->split;
+  c[WISP_P_SPINS] = SPINS;
+
+  const uint64_t splits = s->groups > m->heads ? s->groups / m->heads : 1, q_rows = m->heads * m->head_size;
+  const uint64_t mailbox = q_rows + 2ull * m->kv_heads * m->head_size + splits * (q_rows + 2 * m->heads) + 2ull * m->width +
+                           m->ffn_width;
+  p->mail_bytes = 8 * (2 * mailbox + 2 * s->groups);
+}
+
+/* ---- Timelines ---- */
+
+static wisp_status find_pipeline(gpu_executor *e, bool kv_f32, const wvk_pipeline **pipeline) {
+  wisp_persistent *p = &e->persistent;
+  wisp_status status = WISP_OK;
+  pthread_mutex_lock(&e->mutex);
+  if (!p->pipelines[kv_f32]) {
+    const wisp_shader *shader = wisp_shader_find("persistent");
+    p->constants[WISP_P_KV_F32] = kv_f32;
+    const wvk_pipeline_params params = {
+        .name = shader->name,
+        .spirv = shader->spirv,
+        .spirv_bytes = shader->bytes,
+        .constants = p->constants,
+        .constant_count = WISP_P_COUNT,
+        .subgroup_size = wvk_device_caps(e->device)->subgroup_size_control ? p->constants[WISP_P_SUBGROUP] : 0};
+    status = wisp_gpu_status(wvk_pipeline_create(&p->pipelines[kv_f32], p->layout, &params));
+  }
+  *pipeline = p->pipelines[kv_f32];
+  pthread_mutex_unlock(&e->mutex);
+  return status;
+}
+
+static wisp_status create_set(gpu_timeline *t) {
+  gpu_executor *e = t->executor;
+  WISP_GPU_TRY(wvk_buffer_create(&t->persistent.mail, e->device, "mail", e->persistent.mail_bytes, WVK_MEMORY_DEVICE));
+  const wvk_binding weights = {e->weights.buffers[0], 0, wvk_buffer_size(e->weights.buffers[0])};
+  const wvk_binding kv = {t->kv, 0, wvk_buffer_size(t->kv)}, data = {t->data, 0, wvk_buffer_size(t->data)};
+  const wvk_binding bindings[WISP_PERSISTENT_BINDINGS] = {
+      [WISP_BIND_WEIGHTS_VEC4] = weights,
+      [WISP_BIND_WEIGHTS_WORD] = weights,
+      [WISP_BIND_KV_VEC4] = kv,
+      [WISP_BIND_KV_WORD] = kv,
+      [WISP_BIND_DATA_VEC4] = data,
+      [WISP_BIND_DATA] = data,
+      [WISP_BIND_STEP] = {t->step, 0, wvk_buffer_size(t->step)},
+      [WISP_BIND_TOKENS] = {t->tokens, 0, wvk_buffer_size(t->tokens)},
+      [WISP_BIND_MAIL] = {t->persistent.mail, 0, wvk_buffer_size(t->persistent.mail)},
+  };
+  WISP_GPU_TRY(wvk_set_create(&t->persistent.set, e->persistent.layout, bindings));
+  /* Old mail of another timeline in the same memory could carry a tag of this one. */
+  WISP_GPU_TRY(wvk_commands_begin(t->batch));
+  wvk_cmd_fill(t->batch, t->persistent.mail, 0, wvk_buffer_size(t->persistent.mail), 0);
+  wvk_cmd_transfer_barrier(t->batch);
+  WISP_GPU_TRY(wvk_commands_end(t->batch));
+  WISP_GPU_TRY(wvk_submit(e->device, &t->batch, 1));
+  return wisp_gpu_status(wvk_wait(t->batch, UINT64_MAX));
+}
+
+wisp_status wisp_persistent_timeline_open(gpu_timeline *t) {
+  gpu_executor *e = t->executor;
+  if (!e->persistent.available) return WISP_OK;
+  if (wvk_buffer_size(t->kv) > wvk_device_caps(e->device)->max_storage_range) return WISP_OK;
+  if (find_pipeline(e, t->context.kv_f32, &t->persistent.pipeline) != WISP_OK) { /* the runtime has warned */
+    e->persistent.available = false;
+    snprintf(e->persistent.why_not, sizeof e->persistent.why_not, "the driver refuses the kernel");
+    return WISP_OK;
+  }
+  WISP_TRY(create_set(t));
+  t->persistent.active = true;
+  return WISP_OK;
+}
+
+void wisp_persistent_timeline_close(gpu_timeline *t) {
+  wvk_set_destroy(&t->persistent.set);
+  wvk_buffer_destroy(&t->persistent.mail);
+}
+
+void wisp_persistent_record(gpu_timeline *t, wvk_commands *commands) {
+  const uint32_t push[WISP_PUSH_BYTES / 4] = {0, (uint32_t)(t->slot_bytes / 16)};
+  wvk_cmd_bind_pipeline(commands, t->persistent.pipeline);
+  wvk_cmd_bind_set(commands, t->persistent.set, NULL);
+  wvk_cmd_push(commands, t->executor->persistent.layout, push, sizeof push);
+  wvk_cmd_dispatch(commands, t->executor->persistent.constants[WISP_P_GROUPS], 1, 1);
+  wvk_cmd_barrier(commands);
+}
+
+bool wisp_persistent_failed(gpu_timeline *t) {
+  if (!t->persistent.active) return false;
+  uint32_t *step = wvk_buffer_map(t->step);
+  wvk_buffer_invalidate(t->step, 0, WISP_STEP_WORDS * 4);
+  if (!step[WISP_STEP_FAILED]) return false;
+  step[WISP_STEP_FAILED] = 0;
+  wvk_buffer_flush(t->step, 0, WISP_STEP_WORDS * 4);
+  t->persistent.active = t->executor->persistent.available = false;
+  snprintf(t->executor->persistent.why_not, sizeof t->executor->persistent.why_not, "workgroups waited in vain for each other");
+  return true;
+}
+
+/* ---- Check ---- */
+
+enum { CHECK_TOKENS = 3 };
+
+/* Logits of a few tokens, one by one, and the token chosen behind the last. */
+static wisp_status decode(gpu_executor *e, const int32_t ids[CHECK_TOKENS], float *logits, int32_t *next) {
+  const uint32_t vocabulary = e->plan->model->vocabulary;
+  wisp_timeline *timeline;
+  WISP_TRY(wisp_gpu_timeline_create(&timeline, &e->base, CHECK_TOKENS + 2, WISP_KV_F16));
+  wisp_status status = WISP_OK;
+  for (uint32_t i = 0; i < CHECK_TOKENS && status == WISP_OK; i++)
+    status = wisp_gpu_append(timeline, ids + i, 1, WISP_LOGITS_LAST, logits + (size_t)i * vocabulary);
+  uint32_t made;
+  if (status == WISP_OK) status = wisp_gpu_greedy(timeline, 1, next, &made);
+  wisp_gpu_timeline_destroy(timeline);
+  return status;
+}
+
+static wisp_status compare(gpu_executor *e, float *logits) {
+  wisp_persistent *p = &e->persistent;
+  const uint32_t vocabulary = e->plan->model->vocabulary, count = CHECK_TOKENS * vocabulary;
+  const int32_t ids[CHECK_TOKENS] = {0, (int32_t)(vocabulary / 2), (int32_t)(vocabulary - 1)};
+  float *expected = logits, *found = logits + count;
+  int32_t expected_next, found_next;
+  p->available = false;
+  WISP_TRY(decode(e, ids, expected, &expected_next));
+  p->available = true;
+  WISP_TRY(decode(e, ids, found, &found_next));
+  if (!p->available) return WISP_OK;
+  double error = 0, power = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const double difference = (double)found[i] - (double)expected[i];
+    error += difference * difference;
+    power += (double)expected[i] * (double)expected[i];
+  }
+  if (error <= 1e-6 * power && found_next == expected_next) return WISP_OK; /* NaN is not */
+  p->available = false;
+  snprintf(p->why_not, sizeof p->why_not, "wrong results: NMSE %.3g, token %d for %d", error / power, found_next, expected_next);
+  return WISP_OK;
+}
+
+wisp_status wisp_persistent_open(gpu_executor *e) {
+  wisp_persistent *p = &e->persistent;
+  const wisp_model *m = e->plan->model;
+  const wvk_caps *caps = wvk_device_caps(e->device);
+  shape wish, s;
+  phase phases[PHASES];
+  if (!read_wish(p, caps, &wish) || !device_fits(p, caps, &wish) || !model_fits(p, m, &e->weights, caps) ||
+      !choose_shape(p, m, &e->weights, caps, wish, &s, phases))
+    return WISP_OK;
+  set_constants(p, e, &s, phases);
+  WISP_GPU_TRY(wvk_layout_create(&p->layout, e->device, WISP_PERSISTENT_BINDINGS, 0, WISP_PUSH_BYTES));
+  float *logits = wisp_host_alloc(e->host, 2ull * CHECK_TOKENS * m->vocabulary, sizeof *logits);
+  if (!logits) return wisp_fail_memory(e->host, "check of the persistent path", 8ull * CHECK_TOKENS * m->vocabulary);
+  const wisp_status status = compare(e, logits);
+  wisp_host_free(e->host, logits);
+  if (status == WISP_OK && p->available)
+    wisp_log(e->host, WISP_LOG_INFO, "decode: one dispatch a token, %u workgroups of %u", s.groups, s.local);
+  return status;
+}
+
+void wisp_persistent_close(gpu_executor *e) {
+  for (int i = 0; i < 2; i++) wvk_pipeline_destroy(&e->persistent.pipelines[i]);
+  wvk_layout_destroy(&e->persistent.layout);
+}
