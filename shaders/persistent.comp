@@ -5,7 +5,8 @@
 // Each workgroup holds the whole residual stream (LOCAL invocations, SHARE elements each) and adds what all of them computed:
 //   qkv       x += down's rows;   rows of q, k, v       -> mail, KV slot
 //   attention (head, split) of the positions            -> mail
-//   attn_out  merges the splits;  rows                  -> mail
+//             the split's values, merged per head       -> mail, only where there are several splits
+//   attn_out                      rows                  -> mail
 //   gate_up   x += attn_out's;    rows of the activation -> mail
 //   down                          rows                  -> mail
 // Two mailboxes take turns: a workgroup writes one again only when all have answered its last use (each has rows of gate_up).
@@ -88,8 +89,9 @@ const uint SUBGROUPS = LOCAL / SUBGROUP;
 
 // A mailbox; then the candidates for the next token, (logit, id)[GROUPS].
 const uint QKV_MAIL = 0u;
-const uint ATTENTION_MAIL = QKV_MAIL + QKV_ROWS;              // [split][head][HEAD_SIZE]
-const uint SOFTMAX_MAIL = ATTENTION_MAIL + SPLITS * Q_ROWS;   // (maximum, total)[split][head]
+const uint ATTENTION_MAIL = QKV_MAIL + QKV_ROWS;
+const uint SPLIT_MAIL = ATTENTION_MAIL + Q_ROWS;              // [split][head][HEAD_SIZE], not yet divided by the total
+const uint SOFTMAX_MAIL = SPLIT_MAIL + SPLITS * Q_ROWS;       // (maximum, total)[split][head]
 const uint ATTN_OUT_MAIL = SOFTMAX_MAIL + SPLITS * HEADS * 2u;
 const uint HIDDEN_MAIL = ATTN_OUT_MAIL + WIDTH;
 const uint DOWN_MAIL = HIDDEN_MAIL + FFN_WIDTH;
@@ -167,7 +169,7 @@ float receive_one(uint slot) {
 
 struct Unit {  // a block of 32 weights of a row, of layouts with at most 2 vectors
   uvec4 first, second;
-  vec2 scale, half_scale;
+  uint scale;  // as it was loaded: what is asked for ahead must not be looked at
 };
 
 // Where unit k of this invocation lies; false: nowhere.
@@ -190,8 +192,7 @@ Unit load_unit(Matrix m, uint index) {
   Unit u;
   u.first = load_vector(m, index, 0u);
   u.second = block_vectors(m.layout_id) > 1u ? load_vector(m, index, 1u) : uvec4(0u);
-  u.scale = block_scale(m, index, true);
-  u.half_scale = m.layout_id == WISP_LAYOUT_Q8H ? block_scale(m, index, false) : u.scale;
+  u.scale = scale_word(m, index);
   return u;
 }
 
@@ -211,16 +212,18 @@ void dot_vector(uint layout_id, uvec4 v, uint at, inout float sum, inout float t
 }
 
 float dot_unit(uint layout_id, Unit u, uint block) {
+  const uint row = id % 4u;  // as even as the row itself
+  const vec2 scale = word_scale(layout_id, u.scale, row, true);
   float sum = 0.0, total = 0.0, first_half = 0.0;
   dot_vector(layout_id, u.first, 32u * block, sum, total);
   if (block_vectors(layout_id) > 1u) {
     if (layout_id == WISP_LAYOUT_Q8H) {
-      first_half = u.half_scale.x * sum;
+      first_half = word_scale(layout_id, u.scale, row, false).x * sum;
       sum = 0.0;
     }
     dot_vector(layout_id, u.second, 32u * block + 16u, sum, total);
   }
-  return first_half + u.scale.x * sum + u.scale.y * total;
+  return first_half + scale.x * sum + scale.y * total;
 }
 
 // For layouts of more than 2 vectors, whose weights are not held.
@@ -423,11 +426,17 @@ struct Softmax {
   vec4 low, high;
 };
 
-Row load_row(uint slot, uint element) {
-  const uint first = slot * push.kv_stride;
-  if (KV_F32 == 1u) return Row(uintBitsToFloat(kv4[first + element / 4u]), uintBitsToFloat(kv4[first + element / 4u + 1u]));
-  const uvec4 words = kv4[first + element / 8u];
-  return Row(vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y)), vec4(unpackHalf2x16(words.z), unpackHalf2x16(words.w)));
+struct RawRow { uvec4 first, second; };
+
+RawRow load_row(uint slot, uint element) {
+  const uint at = slot * push.kv_stride;
+  if (KV_F32 == 1u) return RawRow(kv4[at + element / 4u], kv4[at + element / 4u + 1u]);
+  return RawRow(kv4[at + element / 8u], uvec4(0u));
+}
+
+Row unpack_row(RawRow raw) {
+  if (KV_F32 == 1u) return Row(uintBitsToFloat(raw.first), uintBitsToFloat(raw.second));
+  return Row(f16_pairs(raw.first.xy), f16_pairs(raw.first.zw));
 }
 
 Softmax merge(Softmax a, Softmax b) {
@@ -450,11 +459,11 @@ void attend(uint block, uint positions, uint splits, uint head, uint split) {
   const uint part = id % PART_COUNT, team = id / PART_COUNT;
   const uint key = head / (HEADS / KV_HEADS) * HEAD_SIZE, row_elements = 2u * KV_ROWS;
 
-  Row k[AHEAD], v[AHEAD];
+  RawRow raw_k[AHEAD], raw_v[AHEAD];
   [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
     const uint element = min(begin + i * POSITION_TEAMS + team, positions - 1u) * row_elements + key + 8u * part;
-    k[i] = load_row(block, element);
-    v[i] = load_row(block, element + KV_ROWS);
+    raw_k[i] = load_row(block, element);
+    raw_v[i] = load_row(block, element + KV_ROWS);
   }
   // The head's query, and this token's key and value: inputs[3][HEAD_SIZE].
   for (uint i = id; i < 3u * HEAD_SIZE; i += LOCAL) {
@@ -467,10 +476,13 @@ void attend(uint block, uint positions, uint splits, uint head, uint split) {
 
   Softmax s = Softmax(MINUS_INFINITY, 0.0, vec4(0.0), vec4(0.0));
   for (uint first = begin; first < end; first += AHEAD * POSITION_TEAMS) {
+    Row k[AHEAD], v[AHEAD];
     float scores[AHEAD];
     float maximum = s.maximum;
     [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
       const uint position = first + i * POSITION_TEAMS + team;
+      k[i] = unpack_row(raw_k[i]);
+      v[i] = unpack_row(raw_v[i]);
       if (position + 1u == positions) {
         k[i] = staged_row(HEAD_SIZE + 8u * part);
         v[i] = staged_row(2u * HEAD_SIZE + 8u * part);
@@ -496,8 +508,8 @@ void attend(uint block, uint positions, uint splits, uint head, uint split) {
     if (first + AHEAD * POSITION_TEAMS < end) {
       [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
         const uint position = min(first + (AHEAD + i) * POSITION_TEAMS + team, positions - 1u);
-        k[i] = load_row(block, position * row_elements + key + 8u * part);
-        v[i] = load_row(block, position * row_elements + key + 8u * part + KV_ROWS);
+        raw_k[i] = load_row(block, position * row_elements + key + 8u * part);
+        raw_v[i] = load_row(block, position * row_elements + key + 8u * part + KV_ROWS);
       }
     }
   }
@@ -521,18 +533,16 @@ void attend(uint block, uint positions, uint splits, uint head, uint split) {
       total += weight * softmaxes[i].y;
       sum += weight * weighted[i * (HEAD_SIZE / 4u) + element / 4u][element % 4u];
     }
-    send(mailbox + ATTENTION_MAIL + split * Q_ROWS + head * HEAD_SIZE + element, splits == 1u ? sum / total : sum);
-    if (element == 0u && splits > 1u) {
-      send(mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head), maximum);
-      send(mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head) + 1u, total);
+    const uint slot = head * HEAD_SIZE + element;
+    if (splits == 1u) {
+      send(mailbox + ATTENTION_MAIL + slot, sum / total);
+    } else {
+      send(mailbox + SPLIT_MAIL + split * Q_ROWS + slot, sum);
+      if (element == 0u) {
+        send(mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head), maximum);
+        send(mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head) + 1u, total);
+      }
     }
-  }
-}
-
-void attention(uint block, uint positions, uint splits) {
-  for (uint part = group; part < HEADS * splits; part += GROUPS) {
-    attend(block, positions, splits, part % HEADS, part / HEADS);
-    barrier();
   }
 }
 
@@ -549,7 +559,7 @@ float merge_splits(uint element, uint splits) {
         const uint split = min(first + i, splits - 1u), softmax = mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head);
         waiting = !look(softmax, tag, maxima[i]) || waiting;
         waiting = !look(softmax + 1u, tag, totals[i]) || waiting;
-        waiting = !look(mailbox + ATTENTION_MAIL + split * Q_ROWS + element, tag, sums[i]) || waiting;
+        waiting = !look(mailbox + SPLIT_MAIL + split * Q_ROWS + element, tag, sums[i]) || waiting;
       }
     }
     if (waiting) failed = 1u;
@@ -566,20 +576,23 @@ float merge_splits(uint element, uint splits) {
   return sum / total;
 }
 
-void stage_attention(uint splits) {
-  float values[WISP_P_SHARE];
-  if (splits == 1u) receive(mailbox + ATTENTION_MAIL, Q_ROWS, tag, values);
-  [[unroll]] for (uint i = 0u; i < WISP_P_SHARE; i++) {
-    const uint element = id + i * LOCAL;
-    if (i * LOCAL < Q_ROWS && element < Q_ROWS) set_input(element, splits == 1u ? values[i] : merge_splits(element, splits));
+void attention(uint block, uint positions, uint splits) {
+  for (uint part = group; part < HEADS * splits; part += GROUPS) {
+    attend(block, positions, splits, part % HEADS, part / HEADS);
+    barrier();
+  }
+  if (splits > 1u) {
+    for (uint head = group; head < HEADS; head += GROUPS) {
+      for (uint element = head * HEAD_SIZE + id; element < (head + 1u) * HEAD_SIZE; element += LOCAL)
+        send(mailbox + ATTENTION_MAIL + element, merge_splits(element, splits));
+    }
   }
 }
-
-void stage_hidden() {
+void stage_received(uint first, uint count) {
   float values[WISP_P_SHARE];
-  receive(mailbox + HIDDEN_MAIL, FFN_WIDTH, tag, values);
+  receive(first, count, tag, values);
   [[unroll]] for (uint i = 0u; i < WISP_P_SHARE; i++) {
-    if (i * LOCAL < FFN_WIDTH && id + i * LOCAL < FFN_WIDTH) set_input(id + i * LOCAL, values[i]);
+    if (i * LOCAL < count && id + i * LOCAL < count) set_input(id + i * LOCAL, values[i]);
   }
 }
 
@@ -695,12 +708,11 @@ void main() {
     if (load_next) load_qkv(next);
     barrier();
     finish_qkv(block, position, window, angle);
-    barrier();
 
     attention(block, position + 1u, splits);
     MEET
 
-    stage_attention(splits);
+    stage_received(mailbox + ATTENTION_MAIL, Q_ROWS);
     MEET
     run_attn_out(window);
     if (load_next) load_attn_out(next);
@@ -708,7 +720,6 @@ void main() {
     finish_attn_out();
 
     take_norm(window + FFN_NORM, weight);
-    barrier();
     add_received(mailbox + ATTN_OUT_MAIL, tag);
     stage_normed(weight);
     MEET
@@ -716,15 +727,13 @@ void main() {
     if (load_next) load_gate_up(next);
     barrier();
     finish_gate_up();
-    barrier();
 
-    stage_hidden();
+    stage_received(mailbox + HIDDEN_MAIL, FFN_WIDTH);
     MEET
     run_down(window);
     if (load_next) load_down(next);
     barrier();
     finish_down();
-    barrier();
   }
 
   float weight[WISP_P_SHARE];

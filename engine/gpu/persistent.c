@@ -14,6 +14,7 @@ enum {
   REGISTERS = 65536,  /* of a core, 32 bits each: what every GPU of the list below has */
   WORKING = 64,       /* registers an invocation needs besides held weights */
   MOST_REGISTERS = 240,
+  LATENCY = 4,
   PHASES = 5 /* qkv, attn_out, gate_up, down, head */
 };
 
@@ -107,17 +108,12 @@ static void choose_slices(phase *f, const shape *s, uint32_t subgroup) {
   }
 }
 
-static uint32_t choose_phases(phase phases[PHASES], const shape *s, uint32_t subgroup) {
-  uint32_t units = 0;
-  for (int i = 0; i < PHASES; i++) {
-    choose_slices(&phases[i], s, subgroup);
-    if (i + 1 < PHASES) units += phases[i].units; /* the head runs once */
-  }
-  return units;
+static void choose_phases(phase phases[PHASES], const shape *s, uint32_t subgroup) {
+  for (int i = 0; i < PHASES; i++) choose_slices(&phases[i], s, subgroup);
 }
 
 static uint32_t unit_registers(const wisp_layout *layout) {
-  return layout->quant_bytes / 4 + (layout->id == WISP_LAYOUT_Q8H ? 4 : 2);
+  return layout->quant_bytes / 4 + 1;
 }
 
 /* How many blocks each phase holds a block ahead: all of them or none, as far as registers go. */
@@ -130,6 +126,14 @@ static void choose_holds(const phase phases[PHASES], uint32_t local, uint32_t ho
     holds[i] = held ? phases[i].units : 0;
     if (held) registers -= wanted;
   }
+}
+
+/* Of a block, in blocks of weights that pass one after the other: one that is not held waits for memory as long as LATENCY pass. */
+static uint32_t phases_cost(const phase phases[PHASES], uint32_t local) {
+  uint32_t holds[PHASES - 1], cost = 0;
+  choose_holds(phases, local, holds);
+  for (int i = 0; i + 1 < PHASES; i++) cost += phases[i].units + (holds[i] ? 0 : LATENCY);
+  return cost;
 }
 
 static uint32_t max_u32(uint32_t a, uint32_t b) {
@@ -156,9 +160,10 @@ static bool choose_shape(wisp_persistent *p, const wisp_model *m, const wisp_wei
   for (uint32_t local = wish.local ? wish.local : step; local <= caps->max_workgroup; local += step) {
     const shape tried = {s->groups, local, s->split};
     if (widest <= WISP_P_SHARE * local && 4 * phase_items(&phases[0], s->groups) <= local && local >= m->head_size / 8) {
-      const uint32_t units = choose_phases(phases, &tried, caps->subgroup_size);
-      if (units < best) {
-        best = units;
+      choose_phases(phases, &tried, caps->subgroup_size);
+      const uint32_t cost = phases_cost(phases, local);
+      if (cost < best) {
+        best = cost;
         s->local = local;
       }
     }
@@ -228,7 +233,7 @@ static void set_constants(wisp_persistent *p, const gpu_executor *e, const shape
   c[WISP_P_SPINS] = SPINS;
 
   const uint64_t splits = s->groups > m->heads ? s->groups / m->heads : 1, q_rows = m->heads * m->head_size;
-  const uint64_t mailbox = q_rows + 2ull * m->kv_heads * m->head_size + splits * (q_rows + 2 * m->heads) + 2ull * m->width +
+  const uint64_t mailbox = 2 * q_rows + 2ull * m->kv_heads * m->head_size + splits * (q_rows + 2 * m->heads) + 2ull * m->width +
                            m->ffn_width;
   p->mail_bytes = 8 * (2 * mailbox + 2 * s->groups);
 }
