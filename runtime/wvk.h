@@ -155,7 +155,7 @@ typedef struct wvk_set wvk_set;
 wvk_status wvk_set_create(wvk_set **set, wvk_layout *layout, const wvk_binding *bindings); /* [count of layout] */
 void wvk_set_destroy(wvk_set **set);
 
-#define WVK_MAX_CONSTANTS 72
+#define WVK_MAX_CONSTANTS 80
 typedef struct wvk_pipeline_params {
   const char *name;      /* for debuggers, messages and statistics */
   const uint32_t *spirv; /* entry point "main" */

@@ -10,7 +10,8 @@
 //   gate_up   x += attn_out's;    rows of the activation -> mail
 //   down                          rows                  -> mail
 // Two mailboxes take turns: a workgroup writes one again only when all have answered its last use (each has rows of gate_up).
-// A team of 4 * SLICES invocations takes 4 neighbouring rows, an invocation one of them and every SLICES-th block of 32 weights.
+// A team of 4 * SLICES invocations takes 4 neighbouring rows, an invocation one of them and every SLICES-th unit: a block of 32
+// weights, or one of the PARTS of it.
 // Those weights are asked for a block ahead, and kept where the same block is executed again.
 // A mail that does not come within SPINS looks sets steps[WISP_STEP_FAILED]; every workgroup then ends.
 #pragma use_vulkan_memory_model
@@ -70,12 +71,19 @@ layout(constant_id = WISP_P_SLICES + 1) const uint ATTN_OUT_SLICES = 8;
 layout(constant_id = WISP_P_SLICES + 2) const uint GATE_UP_SLICES = 8;
 layout(constant_id = WISP_P_SLICES + 3) const uint DOWN_SLICES = 8;
 layout(constant_id = WISP_P_SLICES + 4) const uint HEAD_SLICES = 8;
+layout(constant_id = WISP_P_PARTS) const uint QKV_PARTS = 1;
+layout(constant_id = WISP_P_PARTS + 1) const uint ATTN_OUT_PARTS = 1;
+layout(constant_id = WISP_P_PARTS + 2) const uint GATE_UP_PARTS = 1;
+layout(constant_id = WISP_P_PARTS + 3) const uint DOWN_PARTS = 1;
+layout(constant_id = WISP_P_PARTS + 4) const uint HEAD_PARTS = 1;
 layout(constant_id = WISP_P_HOLD) const uint QKV_HOLD = 0;
 layout(constant_id = WISP_P_HOLD + 1) const uint ATTN_OUT_HOLD = 0;
 layout(constant_id = WISP_P_HOLD + 2) const uint GATE_UP_HOLD = 0;
 layout(constant_id = WISP_P_HOLD + 3) const uint DOWN_HOLD = 0;
 const uint HEAD_HOLD = 0;
+layout(constant_id = WISP_P_AHEAD) const uint AHEAD = 2;
 layout(constant_id = WISP_P_SPLIT) const uint SPLIT = 64;
+layout(constant_id = WISP_P_SPLITS) const uint SPLITS = 1;
 layout(constant_id = WISP_P_SPINS) const uint SPINS = 1000;
 
 layout(set = 0, binding = WISP_BIND_KV_VEC4) readonly buffer KvVec4 { uvec4 kv4[]; };
@@ -84,7 +92,6 @@ layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
 layout(set = 0, binding = WISP_BIND_MAIL) buffer Mail { uint64_t mail[]; };
 
 const uint Q_ROWS = HEADS * HEAD_SIZE, KV_ROWS = KV_HEADS * HEAD_SIZE, QKV_ROWS = Q_ROWS + 2u * KV_ROWS;
-const uint SPLITS = GROUPS > HEADS ? GROUPS / HEADS : 1u;  // at most
 const uint SUBGROUPS = LOCAL / SUBGROUP;
 
 // A mailbox; then the candidates for the next token, (logit, id)[GROUPS].
@@ -99,14 +106,14 @@ const uint MAILBOX = DOWN_MAIL + WIDTH;
 const uint CANDIDATE_MAIL = 2u * MAILBOX;
 
 #define CEIL(a, b) (((a) + (b) - 1u) / (b))
-#define PHASE(name, rows, cols, slices, matrices)                                                                 \
-  const uint name##_BLOCKS = CEIL(cols, 32u);                                                                     \
-  const uint name##_TEAMS = LOCAL / (4u * slices);                                                                \
-  const uint name##_ITEMS = CEIL(CEIL(rows, 4u), GROUPS);                                                         \
-  const uint name##_SLOTS = matrices * name##_ITEMS;                                                              \
-  const uint name##_BLOCK_ROUNDS = CEIL(name##_BLOCKS, slices);                                                   \
-  const uint name##_ROUNDS = CEIL(name##_SLOTS, name##_TEAMS);                                                    \
-  const uint name##_UNITS = name##_ROUNDS * name##_BLOCK_ROUNDS;                                                  \
+#define PHASE(name, rows, cols, slices, matrices)                  \
+  const uint name##_BLOCKS = CEIL(cols, 32u);                      \
+  const uint name##_UNITS = name##_BLOCKS * name##_PARTS;          \
+  const uint name##_TEAMS = LOCAL / (4u * slices);                 \
+  const uint name##_ITEMS = CEIL(CEIL(rows, 4u), GROUPS);          \
+  const uint name##_SLOTS = matrices * name##_ITEMS;               \
+  const uint name##_UNIT_ROUNDS = CEIL(name##_UNITS, slices);      \
+  const uint name##_ROUNDS = CEIL(name##_SLOTS, name##_TEAMS);     \
   const uint name##_PARTIALS = name##_SLOTS * (4u * slices / SUBGROUP) * 4u;
 PHASE(QKV, QKV_ROWS, WIDTH, QKV_SLICES, 1u)
 PHASE(ATTN_OUT, WIDTH, Q_ROWS, ATTN_OUT_SLICES, 1u)
@@ -114,13 +121,14 @@ PHASE(GATE_UP, FFN_WIDTH, WIDTH, GATE_UP_SLICES, 2u)
 PHASE(DOWN, WIDTH, FFN_WIDTH, DOWN_SLICES, 1u)
 PHASE(HEAD, VOCABULARY, WIDTH, HEAD_SLICES, 1u)
 
+#define INPUT_STRIDE 36u  // of blocks of 32 inputs: neighbouring slices read different banks
 const uint WIDEST = WIDTH > Q_ROWS ? (WIDTH > FFN_WIDTH ? WIDTH : FFN_WIDTH) : (Q_ROWS > FFN_WIDTH ? Q_ROWS : FFN_WIDTH);
 const uint MOST_1 = QKV_PARTIALS > GATE_UP_PARTIALS ? QKV_PARTIALS : GATE_UP_PARTIALS;
 const uint MOST_2 = ATTN_OUT_PARTIALS > DOWN_PARTIALS ? ATTN_OUT_PARTIALS : DOWN_PARTIALS;
 const uint MOST_3 = MOST_1 > MOST_2 ? MOST_1 : MOST_2;
 const uint PARTIALS = MOST_3 > HEAD_PARTIALS ? MOST_3 : HEAD_PARTIALS;
 
-shared float inputs[CEIL(WIDEST, 32u) * 32u];
+shared float inputs[CEIL(WIDEST, 32u) * INPUT_STRIDE];
 shared float partials[PARTIALS];           // [slot][subgroup of the team][row]
 shared float squares[SUBGROUPS];
 shared vec2 softmaxes[SUBGROUPS];          // (maximum, total)
@@ -167,18 +175,18 @@ float receive_one(uint slot) {
 
 // ---- Rows of matrices ----
 
-struct Unit {  // a block of 32 weights of a row, of layouts with at most 2 vectors
-  uvec4 first, second;
-  uint scale;  // as it was loaded: what is asked for ahead must not be looked at
+struct Unit {  // 1 / parts of a block of 32 weights of a row, at most 16 words, as they were loaded
+  uvec4 first, second, third, fourth;
+  uint scale;
 };
 
-// Where unit k of this invocation lies; false: nowhere.
-bool place(uint k, uint rows, uint blocks, uint slices, uint matrices, out uint slot, out uint row, out uint block) {
-  const uint rounds = CEIL(blocks, slices), teams = LOCAL / (4u * slices), team = id / (4u * slices);
+// Where unit k of this invocation lies; false: nowhere. unit: counted along the row, parts of them a block.
+bool place(uint k, uint rows, uint units, uint slices, uint matrices, out uint slot, out uint row, out uint unit) {
+  const uint rounds = CEIL(units, slices), teams = LOCAL / (4u * slices), team = id / (4u * slices);
   slot = k / rounds * teams + team;
   row = 4u * (slot / matrices * GROUPS + group) + id % 4u;
-  block = k % rounds * slices + id % (4u * slices) / 4u;
-  return team < teams && row < rows && block < blocks;
+  unit = k % rounds * slices + id % (4u * slices) / 4u;
+  return team < teams && row < rows && unit < units;
 }
 
 uint unit_index(uint row, uint blocks, uint block) { return (row / 8u * blocks + block) * 8u + row % 8u; }
@@ -188,55 +196,81 @@ uvec4 load_vector(Matrix m, uint index, uint vector) {
   return weights4[m.quants + (index / 8u * vectors + vector) * 8u + index % 8u];
 }
 
-Unit load_unit(Matrix m, uint index) {
+Unit load_unit(Matrix m, uint index, uint part, uint parts) {
+  const uint words = 4u * block_vectors(m.layout_id) / parts, first = part * words;
   Unit u;
-  u.first = load_vector(m, index, 0u);
-  u.second = block_vectors(m.layout_id) > 1u ? load_vector(m, index, 1u) : uvec4(0u);
+  u.second = u.third = u.fourth = uvec4(0u);
+  if (words >= 4u) {
+    u.first = load_vector(m, index, first / 4u);
+    if (words >= 8u) u.second = load_vector(m, index, first / 4u + 1u);
+    if (words == 16u) u.third = load_vector(m, index, first / 4u + 2u);
+    if (words == 16u) u.fourth = load_vector(m, index, first / 4u + 3u);
+  } else {
+    const uint at = 4u * (m.quants + (index / 8u * block_vectors(m.layout_id) + first / 4u) * 8u + index % 8u) + first % 4u;
+    u.first = uvec4(weights[at], words == 2u ? weights[at + 1u] : 0u, 0u, 0u);
+  }
   u.scale = scale_word(m, index);
   return u;
 }
 
-vec4 input4(uint at) { return vec4(inputs[at], inputs[at + 1u], inputs[at + 2u], inputs[at + 3u]); }
-void set_input(uint at, float value) { inputs[at] = value; }
-
-// sum += weights of one vector . inputs; total += inputs
-void dot_vector(uint layout_id, uvec4 v, uint at, inout float sum, inout float total) {
-  const uint parts = vector_parts(layout_id);
-  [[unroll]] for (uint part = 0u; part < 8u; part++) {
-    if (part < parts) {
-      const vec4 values = input4(at + 4u * part);
-      sum += dot(vector_part(layout_id, v, part), values);
-      total += dot(vec4(1.0), values);
-    }
-  }
+vec4 input4(uint element) {
+  const uint at = element / 32u * INPUT_STRIDE + element % 32u;
+  return vec4(inputs[at], inputs[at + 1u], inputs[at + 2u], inputs[at + 3u]);
 }
+void set_input(uint element, float value) { inputs[element / 32u * INPUT_STRIDE + element % 32u] = value; }
 
-float dot_unit(uint layout_id, Unit u, uint block) {
-  const uint row = id % 4u;  // as even as the row itself
-  const vec2 scale = word_scale(layout_id, u.scale, row, true);
-  float sum = 0.0, total = 0.0, first_half = 0.0;
-  dot_vector(layout_id, u.first, 32u * block, sum, total);
-  if (block_vectors(layout_id) > 1u) {
-    if (layout_id == WISP_LAYOUT_Q8H) {
-      first_half = word_scale(layout_id, u.scale, row, false).x * sum;
-      sum = 0.0;
+bool has_nibbles(uint layout_id) { return layout_id == WISP_LAYOUT_Q4S || layout_id == WISP_LAYOUT_Q4A; }
+bool has_minimum(uint layout_id) { return layout_id == WISP_LAYOUT_Q4A || layout_id == WISP_LAYOUT_Q8A; }
+float add_up(vec4 v) { return (v.x + v.y) + (v.z + v.w); }
+
+// Weights of `words` words times the inputs from `at` on.
+vec4 dot_words(uint layout_id, uvec4 v, uint words, uint at) {
+  vec4 sum = vec4(0.0);
+  if (has_nibbles(layout_id)) {
+    // The 8 that a symmetric layout subtracts goes with the mantissa's.
+    const float offset = layout_id == WISP_LAYOUT_Q4S ? 8388616.0 : 8388608.0;
+    [[unroll]] for (uint i = 0u; i < 4u; i++) {
+      if (i < words) {
+        const uint low = v[i], high = v[i] >> 16;
+        sum += (mantissa(uvec4(low, low >> 4, low >> 8, low >> 12) & 15u) - offset) * input4(at + 8u * i);
+        sum += (mantissa(uvec4(high, high >> 4, high >> 8, high >> 12) & 15u) - offset) * input4(at + 8u * i + 4u);
+      }
     }
-    dot_vector(layout_id, u.second, 32u * block + 16u, sum, total);
+  } else if (layout_id > WISP_LAYOUT_BF16) {
+    [[unroll]] for (uint i = 0u; i < 4u; i++) if (i < words) sum += signed_bytes(v[i]) * input4(at + 4u * i);
+  } else if (layout_id == WISP_LAYOUT_F32) {
+    sum = uintBitsToFloat(v) * input4(at);
+  } else {
+    const bool half_floats = layout_id == WISP_LAYOUT_F16;
+    sum = (half_floats ? f16_pairs(v.xy) : bf16_pairs(v.xy)) * input4(at);
+    sum += (half_floats ? f16_pairs(v.zw) : bf16_pairs(v.zw)) * input4(at + 4u);
   }
-  return first_half + scale.x * sum + scale.y * total;
-}
-
-// For layouts of more than 2 vectors, whose weights are not held.
-float dot_wide(Matrix m, uint index, uint block) {
-  const uint vectors = block_vectors(m.layout_id), each = 4u * vector_parts(m.layout_id);
-  uvec4 v[8];
-  [[unroll]] for (uint i = 0u; i < 8u; i++) if (i < vectors) v[i] = load_vector(m, index, i);
-  float sum = 0.0, total = 0.0;
-  [[unroll]] for (uint i = 0u; i < 8u; i++) if (i < vectors) dot_vector(m.layout_id, v[i], 32u * block + i * each, sum, total);
   return sum;
 }
 
-bool holds(uint layout_id) { return block_vectors(layout_id) <= 2u; }
+float dot_unit(uint layout_id, Unit u, uint unit, uint parts) {
+  const uint row = id % 4u;  // as even as the row itself
+  const uint vectors = block_vectors(layout_id), words = 4u * vectors / parts, each = 32u / (4u * vectors), at = unit * (32u / parts);
+  const bool halves = layout_id == WISP_LAYOUT_Q8H;
+  const vec2 scale = word_scale(layout_id, u.scale, row, parts == 1u || unit % parts >= parts / 2u);
+  vec4 sum = dot_words(layout_id, u.first, min(words, 4u), at);
+  float first_half = 0.0;
+  if (words >= 8u) {
+    if (halves && parts == 1u) {
+      first_half = word_scale(layout_id, u.scale, row, false).x * add_up(sum);
+      sum = vec4(0.0);
+    }
+    sum += dot_words(layout_id, u.second, 4u, at + 4u * each);
+    if (words == 16u) sum += dot_words(layout_id, u.third, 4u, at + 8u * each) + dot_words(layout_id, u.fourth, 4u, at + 12u * each);
+  }
+  float minimum = 0.0;
+  if (has_minimum(layout_id)) {
+    vec4 input_sum = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < 8u; i++) if (i < 8u / parts) input_sum += input4(at + 4u * i);
+    minimum = scale.y * add_up(input_sum);
+  }
+  return first_half + scale.x * add_up(sum) + minimum;
+}
 
 // A row's sum over the invocations of one subgroup, to partials.
 void put_partial(float sum, uint slot, uint slots, uint slices) {
@@ -276,46 +310,40 @@ ONE_MATRIX(down_matrix, DOWN)
 ONE_MATRIX(head_matrix, HEAD)
 
 // load: asks for the first HOLD units of a window's weights. run: inputs times all of them, to partials.
-#define ROWS_OF(name, NAME, rows, layout_id, matrices)                                                              \
-  Unit name##_held[WISP_P_MOST_HELD];                                                                                           \
-  void load_##name(uint window) {                                                                                   \
-    [[unroll]] for (uint k = 0u; k < WISP_P_MOST_HELD; k++) {                                                                   \
-      uint slot, row, block;                                                                                        \
-      if (k < NAME##_HOLD && k < NAME##_UNITS &&                                                                   \
-          place(k, rows, NAME##_BLOCKS, NAME##_SLICES, matrices, slot, row, block)) {                               \
-        const Matrix m = name##_matrix(window, slot, row);                                                          \
-        name##_held[k] = load_unit(m, unit_index(row, NAME##_BLOCKS, block));                                       \
-      }                                                                                                             \
-    }                                                                                                               \
-  }                                                                                                                 \
-  float name##_unit(uint window, uint k, inout uint slot) {                                                         \
-    uint row, block;                                                                                                \
-    if (!place(k, rows, NAME##_BLOCKS, NAME##_SLICES, matrices, slot, row, block)) return 0.0;                      \
-    const Matrix m = name##_matrix(window, slot, row);                                                              \
-    const uint index = unit_index(row, NAME##_BLOCKS, block);                                                       \
-    return holds(layout_id) ? dot_unit(layout_id, load_unit(m, index), block) : dot_wide(m, index, block);          \
-  }                                                                                                                 \
-  void run_##name(uint window) {                                                                                    \
-    [[unroll]] for (uint r = 0u; r < NAME##_ROUNDS; r++) {                                                          \
-      uint slot = 0u, row, block;                                                                                   \
-      float sum = 0.0;                                                                                              \
-      [[unroll]] for (uint i = 0u; i < NAME##_BLOCK_ROUNDS; i++) {                                                  \
-        const uint k = r * NAME##_BLOCK_ROUNDS + i;                                                                 \
-        if (k < NAME##_HOLD) {                                                                         \
-          if (place(k, rows, NAME##_BLOCKS, NAME##_SLICES, matrices, slot, row, block))                             \
-            sum += dot_unit(layout_id, name##_held[k], block);                                      \
-        } else {                                                                                                    \
-          sum += name##_unit(window, k, slot);                                                                      \
-        }                                                                                                           \
-      }                                                                                                             \
-      put_partial(sum, slot, NAME##_SLOTS, NAME##_SLICES);                                                          \
-    }                                                                                                               \
+#define ROWS_OF(name, NAME, rows, layout_id, matrices, UNROLL)                                                  \
+  Unit name##_held[WISP_P_MOST_HELD];                                                                           \
+  Unit load_##name##_unit(uint window, uint slot, uint row, uint unit) {                                        \
+    const Matrix m = name##_matrix(window, slot, row);                                                          \
+    return load_unit(m, unit_index(row, NAME##_BLOCKS, unit / NAME##_PARTS), unit % NAME##_PARTS, NAME##_PARTS); \
+  }                                                                                                             \
+  void load_##name(uint window) {                                                                               \
+    [[unroll]] for (uint k = 0u; k < WISP_P_MOST_HELD; k++) {                                                   \
+      uint slot, row, unit;                                                                                     \
+      if (k < NAME##_HOLD && place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit))            \
+        name##_held[k] = load_##name##_unit(window, slot, row, unit);                                           \
+    }                                                                                                           \
+  }                                                                                                             \
+  void run_##name(uint window) {                                                                                \
+    UNROLL for (uint r = 0u; r < NAME##_ROUNDS; r++) {                                                          \
+      uint slot = 0u, row, unit;                                                                                \
+      float sum = 0.0;                                                                                          \
+      [[unroll]] for (uint i = 0u; i < NAME##_UNIT_ROUNDS; i++) {                                               \
+        const uint k = r * NAME##_UNIT_ROUNDS + i;                                                              \
+        if (place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit)) {                           \
+          if (k < NAME##_HOLD)                                                                                  \
+            sum += dot_unit(layout_id, name##_held[k], unit, NAME##_PARTS);                                     \
+          else                                                                                                  \
+            sum += dot_unit(layout_id, load_##name##_unit(window, slot, row, unit), unit, NAME##_PARTS);        \
+        }                                                                                                       \
+      }                                                                                                         \
+      put_partial(sum, slot, NAME##_SLOTS, NAME##_SLICES);                                                      \
+    }                                                                                                           \
   }
-ROWS_OF(qkv, QKV, QKV_ROWS, Q_LAYOUT, 1u)
-ROWS_OF(attn_out, ATTN_OUT, WIDTH, ATTN_OUT_LAYOUT, 1u)
-ROWS_OF(gate_up, GATE_UP, FFN_WIDTH, GATE_LAYOUT, 2u)
-ROWS_OF(down, DOWN, WIDTH, DOWN_LAYOUT, 1u)
-ROWS_OF(head, HEAD, VOCABULARY, HEAD_LAYOUT, 1u)
+ROWS_OF(qkv, QKV, QKV_ROWS, Q_LAYOUT, 1u, [[unroll]])
+ROWS_OF(attn_out, ATTN_OUT, WIDTH, ATTN_OUT_LAYOUT, 1u, [[unroll]])
+ROWS_OF(gate_up, GATE_UP, FFN_WIDTH, GATE_LAYOUT, 2u, [[unroll]])
+ROWS_OF(down, DOWN, WIDTH, DOWN_LAYOUT, 1u, [[unroll]])
+ROWS_OF(head, HEAD, VOCABULARY, HEAD_LAYOUT, 1u, )
 
 // Row of this invocation's i-th result, and the slot of its first matrix.
 uint result_row(uint i) { return 4u * ((id + i * LOCAL) / 4u * GROUPS + group) + id % 4u; }
@@ -364,7 +392,8 @@ void embed(uint token) {
       const uint index = unit_index(token, CEIL(WIDTH, 32u), element / 32u), part = element % 32u / 4u;
       const vec2 scale = block_scale(m, index, part >= 4u);
       const vec4 quad = vector_part(m.layout_id, load_vector(m, index, part / parts), part % parts);
-      x[i] = EMBEDDING_SCALE * (quad[element % 4u] * scale.x + scale.y);
+      const vec2 pair = (element & 2u) == 0u ? quad.xy : quad.zw;
+      x[i] = EMBEDDING_SCALE * (((element & 1u) == 0u ? pair.x : pair.y) * scale.x + scale.y);
     }
   }
 }
@@ -417,8 +446,8 @@ FINISH_RESIDUAL(down, DOWN)
 // ---- Attention: as attention_direct.comp, for one head and one split of the positions ----
 
 const uint PART_COUNT = HEAD_SIZE / 8u;      // invocations that share a position
-const uint POSITION_TEAMS = LOCAL / PART_COUNT;
-#define AHEAD 2
+const uint ATTENDERS = LOCAL < 256u ? LOCAL : 256u;  // few subgroups to merge in the end
+const uint POSITION_TEAMS = ATTENDERS / PART_COUNT;
 
 struct Row { vec4 low, high; };
 struct Softmax {
@@ -439,96 +468,114 @@ Row unpack_row(RawRow raw) {
   return Row(f16_pairs(raw.first.xy), f16_pairs(raw.first.zw));
 }
 
-Softmax merge(Softmax a, Softmax b) {
-  const float maximum = max(a.maximum, b.maximum);
-  if (maximum == MINUS_INFINITY) return a;  // neither has seen a position
-  const float p = exp(a.maximum - maximum), q = exp(b.maximum - maximum);
-  return Softmax(maximum, p * a.total + q * b.total, p * a.low + q * b.low, p * a.high + q * b.high);
-}
-
 // As the KV cache will hold it.
 float stored(float value) { return KV_F32 == 1u ? value : unpackHalf2x16(half_bits(value)).x; }
 
-Row staged_row(uint first) { return Row(input4(first), input4(first + 4u)); }
+Row staged_row(uint first) {
+  return Row(vec4(inputs[first], inputs[first + 1u], inputs[first + 2u], inputs[first + 3u]),
+             vec4(inputs[first + 4u], inputs[first + 5u], inputs[first + 6u], inputs[first + 7u]));
+}
 
 uint split_count(uint positions) { return clamp(CEIL(positions, SPLIT), 1u, SPLITS); }
 
-void attend(uint block, uint positions, uint splits, uint head, uint split) {
-  const uint each = CEIL(positions, splits);
-  const uint begin = split * each, end = min(begin + each, positions);
-  const uint part = id % PART_COUNT, team = id / PART_COUNT;
-  const uint key = head / (HEADS / KV_HEADS) * HEAD_SIZE, row_elements = 2u * KV_ROWS;
+RawRow raw_k[AHEAD], raw_v[AHEAD];  // of the next AHEAD positions of this invocation's team
 
-  RawRow raw_k[AHEAD], raw_v[AHEAD];
+// Where a part of the attention begins and ends.
+uvec2 part_range(uint part, uint positions, uint splits) {
+  const uint each = CEIL(positions, splits), begin = part / HEADS * each;
+  return uvec2(begin, min(begin + each, positions));
+}
+
+void load_rows(uint block, uint head, uint first, uint positions) {
+  const uint element = head / (HEADS / KV_HEADS) * HEAD_SIZE + id % PART_COUNT * 8u;
   [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
-    const uint element = min(begin + i * POSITION_TEAMS + team, positions - 1u) * row_elements + key + 8u * part;
-    raw_k[i] = load_row(block, element);
-    raw_v[i] = load_row(block, element + KV_ROWS);
+    const uint row = min(first + i * POSITION_TEAMS + id / PART_COUNT, positions - 1u) * 2u * KV_ROWS + element;
+    raw_k[i] = load_row(block, row);
+    raw_v[i] = load_row(block, row + KV_ROWS);
   }
+}
+
+// Asks for the first rows of this workgroup's part: the KV slot of earlier positions waits for nothing. Only where registers last.
+void load_attention(uint block, uint positions, uint splits) {
+  if (id < ATTENDERS && group < HEADS * splits) load_rows(block, group % HEADS, part_range(group, positions, splits).x, positions);
+}
+
+void add_positions(inout Softmax s, Row query, uint first, uint end, uint positions) {
+  const uint part = id % PART_COUNT, team = id / PART_COUNT;
+  Row v[AHEAD];
+  float scores[AHEAD];
+  float maximum = s.maximum;
+  [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
+    const uint position = first + i * POSITION_TEAMS + team;
+    const bool current = position + 1u == positions;
+    Row k = unpack_row(raw_k[i]);
+    if (current) k = staged_row(HEAD_SIZE + 8u * part);
+    v[i] = unpack_row(raw_v[i]);
+    if (current) v[i] = staged_row(2u * HEAD_SIZE + 8u * part);
+    float score = dot(query.low, k.low) + dot(query.high, k.high);
+    [[unroll]] for (uint mask = 1u; mask < PART_COUNT; mask <<= 1) score += subgroupShuffleXor(score, mask);
+    scores[i] = position < end ? score : MINUS_INFINITY;
+    maximum = max(maximum, scores[i]);
+  }
+  if (maximum == MINUS_INFINITY) return;
+  const float correction = exp(s.maximum - maximum);
+  s.maximum = maximum;
+  s.total *= correction;
+  s.low *= correction;
+  s.high *= correction;
+  [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
+    if (scores[i] > MINUS_INFINITY) {
+      const float weight = exp(scores[i] - maximum);
+      s.total += weight;
+      s.low += weight * v[i].low;
+      s.high += weight * v[i].high;
+    }
+  }
+}
+
+// The teams of a subgroup together.
+void merge_teams(inout Softmax s) {
+  float maximum = s.maximum;
+  [[unroll]] for (uint mask = PART_COUNT; mask < SUBGROUP; mask <<= 1) maximum = max(maximum, subgroupShuffleXor(maximum, mask));
+  const float correction = s.maximum == MINUS_INFINITY ? 0.0 : exp(s.maximum - maximum);
+  s = Softmax(maximum, correction * s.total, correction * s.low, correction * s.high);
+  [[unroll]] for (uint mask = PART_COUNT; mask < SUBGROUP; mask <<= 1) {
+    s.total += subgroupShuffleXor(s.total, mask);
+    s.low += subgroupShuffleXor(s.low, mask);
+    s.high += subgroupShuffleXor(s.high, mask);
+  }
+}
+
+void attend(uint block, uint positions, uint splits, uint part) {
+  const uint head = part % HEADS, split = part / HEADS, key = head / (HEADS / KV_HEADS) * HEAD_SIZE;
+  const uvec2 range = part_range(part, positions, splits);
   // The head's query, and this token's key and value: inputs[3][HEAD_SIZE].
   for (uint i = id; i < 3u * HEAD_SIZE; i += LOCAL) {
-    const uint which = i / HEAD_SIZE, element = i % HEAD_SIZE;
-    const float value = receive_one(mailbox + QKV_MAIL + (which == 0u ? head * HEAD_SIZE : Q_ROWS + (which - 1u) * KV_ROWS + key) + element);
-    set_input(i, which == 0u ? ATTENTION_SCALE * value : stored(value));
+    const uint which = i / HEAD_SIZE, row = which == 0u ? head * HEAD_SIZE : Q_ROWS + (which - 1u) * KV_ROWS + key;
+    const float value = receive_one(mailbox + QKV_MAIL + row + i % HEAD_SIZE);
+    inputs[i] = which == 0u ? ATTENTION_SCALE * value : stored(value);
   }
   barrier();
-  const Row query = staged_row(8u * part);
-
-  Softmax s = Softmax(MINUS_INFINITY, 0.0, vec4(0.0), vec4(0.0));
-  for (uint first = begin; first < end; first += AHEAD * POSITION_TEAMS) {
-    Row k[AHEAD], v[AHEAD];
-    float scores[AHEAD];
-    float maximum = s.maximum;
-    [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
-      const uint position = first + i * POSITION_TEAMS + team;
-      k[i] = unpack_row(raw_k[i]);
-      v[i] = unpack_row(raw_v[i]);
-      if (position + 1u == positions) {
-        k[i] = staged_row(HEAD_SIZE + 8u * part);
-        v[i] = staged_row(2u * HEAD_SIZE + 8u * part);
-      }
-      float score = dot(query.low, k[i].low) + dot(query.high, k[i].high);
-      [[unroll]] for (uint mask = 1u; mask < PART_COUNT; mask <<= 1) score += subgroupShuffleXor(score, mask);
-      scores[i] = position < end ? score : MINUS_INFINITY;
-      maximum = max(maximum, scores[i]);
+  if (id < ATTENDERS) {
+    const Row query = staged_row(8u * (id % PART_COUNT));
+    Softmax s = Softmax(MINUS_INFINITY, 0.0, vec4(0.0), vec4(0.0));
+    for (uint first = range.x; first < range.y; first += AHEAD * POSITION_TEAMS) {
+      add_positions(s, query, first, range.y, positions);
+      if (first + AHEAD * POSITION_TEAMS < range.y) load_rows(block, head, first + AHEAD * POSITION_TEAMS, positions);
     }
-    if (maximum > MINUS_INFINITY) {
-      const float correction = exp(s.maximum - maximum);
-      s.maximum = maximum;
-      s.total *= correction;
-      s.low *= correction;
-      s.high *= correction;
-      [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
-        const float weight = exp(scores[i] - maximum);
-        s.total += weight;
-        s.low += weight * (scores[i] > MINUS_INFINITY ? v[i].low : vec4(0.0));
-        s.high += weight * (scores[i] > MINUS_INFINITY ? v[i].high : vec4(0.0));
-      }
+    merge_teams(s);
+    if (id % SUBGROUP < PART_COUNT) {
+      const uint at = id / SUBGROUP * (HEAD_SIZE / 4u) + 2u * (id % SUBGROUP);
+      softmaxes[id / SUBGROUP] = vec2(s.maximum, s.total);
+      weighted[at] = s.low;
+      weighted[at + 1u] = s.high;
     }
-    if (first + AHEAD * POSITION_TEAMS < end) {
-      [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
-        const uint position = min(first + (AHEAD + i) * POSITION_TEAMS + team, positions - 1u);
-        raw_k[i] = load_row(block, position * row_elements + key + 8u * part);
-        raw_v[i] = load_row(block, position * row_elements + key + 8u * part + KV_ROWS);
-      }
-    }
-  }
-
-  [[unroll]] for (uint mask = PART_COUNT; mask < SUBGROUP; mask <<= 1) {
-    const Softmax other = Softmax(subgroupShuffleXor(s.maximum, mask), subgroupShuffleXor(s.total, mask),
-                                  subgroupShuffleXor(s.low, mask), subgroupShuffleXor(s.high, mask));
-    s = merge(s, other);
-  }
-  if (id % SUBGROUP < PART_COUNT) {
-    softmaxes[id / SUBGROUP] = vec2(s.maximum, s.total);
-    weighted[id / SUBGROUP * (HEAD_SIZE / 4u) + 2u * part] = s.low;
-    weighted[id / SUBGROUP * (HEAD_SIZE / 4u) + 2u * part + 1u] = s.high;
   }
   barrier();
   for (uint element = id; element < HEAD_SIZE; element += LOCAL) {
     float maximum = MINUS_INFINITY, total = 0.0, sum = 0.0;
-    [[unroll]] for (uint i = 0u; i < SUBGROUPS; i++) maximum = max(maximum, softmaxes[i].x);
-    [[unroll]] for (uint i = 0u; i < SUBGROUPS; i++) {
+    [[unroll]] for (uint i = 0u; i < ATTENDERS / SUBGROUP; i++) maximum = max(maximum, softmaxes[i].x);
+    [[unroll]] for (uint i = 0u; i < ATTENDERS / SUBGROUP; i++) {
       const float weight = exp(softmaxes[i].x - maximum);
       total += weight * softmaxes[i].y;
       sum += weight * weighted[i * (HEAD_SIZE / 4u) + element / 4u][element % 4u];
@@ -578,7 +625,9 @@ float merge_splits(uint element, uint splits) {
 
 void attention(uint block, uint positions, uint splits) {
   for (uint part = group; part < HEADS * splits; part += GROUPS) {
-    attend(block, positions, splits, part % HEADS, part / HEADS);
+    if (id < ATTENDERS && (AHEAD <= 2u || part != group))
+      load_rows(block, part % HEADS, part_range(part, positions, splits).x, positions);
+    attend(block, positions, splits, part);
     barrier();
   }
   if (splits > 1u) {
@@ -680,7 +729,7 @@ void main() {
   const uint position = steps[WISP_STEP_POSITION] + steps[WISP_STEP_COUNT] - 1u, serial = steps[WISP_STEP_SERIAL];
   if (steps[WISP_STEP_FAILED] != 0u) return;
   if (id == 0u) failed = 0u;
-  for (uint i = id; i < CEIL(WIDEST, 32u) * 32u; i += LOCAL) inputs[i] = 0.0;  // what pads a last block
+  for (uint i = id; i < CEIL(WIDEST, 32u) * INPUT_STRIDE; i += LOCAL) inputs[i] = 0.0;  // what pads a last block
   load_qkv(FIRST);
   load_attn_out(FIRST);
   load_gate_up(FIRST);
@@ -688,6 +737,9 @@ void main() {
   const uint splits = split_count(position + 1u);
   const uint turn = ROPE + position * ROPE_STRIDE + result_row(0u) % HEAD_SIZE / 2u * 2u;
   const vec2 angle = vec2(data[turn], data[turn + 1u]);
+  float attn_norm[WISP_P_SHARE], ffn_norm[WISP_P_SHARE];
+  take_norm(FIRST + ATTN_NORM, attn_norm);
+  take_norm(FIRST + FFN_NORM, ffn_norm);
   embed(tokens[position]);
   barrier();
 
@@ -698,12 +750,12 @@ void main() {
     const uint previous = mailbox, previous_tag = tag;
     mailbox = block % 2u * MAILBOX;
     tag = serial * (BLOCKS + 1u) + block + 1u;
-    float weight[WISP_P_SHARE];
 
-    take_norm(window + ATTN_NORM, weight);
     if (block > 0u) add_received(previous + DOWN_MAIL, previous_tag);
-    stage_normed(weight);
+    stage_normed(attn_norm);
     MEET
+    if (load_next) take_norm(next + ATTN_NORM, attn_norm);
+    if (AHEAD > 2u) load_attention(block, position + 1u, splits);
     run_qkv(window);
     if (load_next) load_qkv(next);
     barrier();
@@ -719,10 +771,10 @@ void main() {
     barrier();
     finish_attn_out();
 
-    take_norm(window + FFN_NORM, weight);
     add_received(mailbox + ATTN_OUT_MAIL, tag);
-    stage_normed(weight);
+    stage_normed(ffn_norm);
     MEET
+    if (load_next) take_norm(next + FFN_NORM, ffn_norm);
     run_gate_up(window);
     if (load_next) load_gate_up(next);
     barrier();
@@ -736,10 +788,10 @@ void main() {
     finish_down();
   }
 
-  float weight[WISP_P_SHARE];
-  take_norm(HEAD + FINAL_NORM, weight);
+  float final_norm[WISP_P_SHARE];
+  take_norm(HEAD + FINAL_NORM, final_norm);
   add_received(mailbox + DOWN_MAIL, tag);
-  stage_normed(weight);
+  stage_normed(final_norm);
   MEET
   run_head(HEAD);
   barrier();

@@ -9,13 +9,16 @@
 #include "gpu/executor.h"
 
 enum {
-  SPLIT = 256,        /* positions a workgroup of attention takes */
-  SPINS = 20000,      /* looks at a mail: over 10 ms, a hundred times what one takes */
-  REGISTERS = 65536,  /* of a core, 32 bits each: what every GPU of the list below has */
-  WORKING = 64,       /* registers an invocation needs besides held weights */
-  MOST_REGISTERS = 240,
-  LATENCY = 4,
-  PHASES = 5 /* qkv, attn_out, gate_up, down, head */
+  PHASES = 5,          /* qkv, attn_out, gate_up, down, head */
+  SPLIT = 128,         /* positions a workgroup of attention takes */
+  SPINS = 20000,       /* looks at a mail: over 10 ms, a hundred times what one takes */
+  REGISTERS = 65536,   /* of a core, 32 bits each: what every GPU of the list below has */
+  WORKING = 64,        /* registers an invocation needs besides held weights */
+  ROW_REGISTERS = 24,  /* for more rows of the KV slot */
+  HOLDING_LOCAL = 512, /* leaves an invocation 128 registers: enough to hold a small model's block */
+  MOST_LOCAL = 832,
+  UNIT_COST = 16,      /* of a unit, in weights */
+  MOST_UNIT_BYTES = 64 /* 16 words */
 };
 
 /* Where it was seen to work: vendor and least number of cores. */
@@ -28,6 +31,7 @@ static const struct {
 
 typedef struct shape { /* of the dispatch */
   uint32_t groups, local, split;
+  uint32_t held; /* registers of an invocation for weights of the next block; 0 = none */
 } shape;
 
 #define REFUSE(...) return (snprintf(p->why_not, sizeof p->why_not, __VA_ARGS__), false)
@@ -47,10 +51,10 @@ static bool read_wish(wisp_persistent *p, const wvk_caps *caps, shape *wish) {
 
 static bool device_fits(wisp_persistent *p, const wvk_caps *caps, const shape *wish) {
   if (!caps->memory_model || !caps->atomic64) REFUSE("no device-scope memory model or 64-bit atomics");
-  if (!caps->subgroup_shuffle || caps->subgroup_min != caps->subgroup_max || caps->subgroup_size < 8)
-    REFUSE("no subgroups of one size, at least 8");
-  if (caps->storage_buffers < WISP_PERSISTENT_BINDINGS) REFUSE("%u storage buffers, %d needed", caps->storage_buffers,
-                                                               WISP_PERSISTENT_BINDINGS);
+  if (!caps->subgroup_shuffle || caps->subgroup_min != caps->subgroup_max || caps->subgroup_size < 32)
+    REFUSE("no subgroups of one size, at least 32");
+  if (caps->storage_buffers < WISP_PERSISTENT_BINDINGS)
+    REFUSE("%u storage buffers, %d needed", caps->storage_buffers, WISP_PERSISTENT_BINDINGS);
   if (!caps->cores && !wish->groups) REFUSE("the driver does not tell how many workgroups run at the same time");
   return true;
 }
@@ -85,7 +89,9 @@ static bool model_fits(wisp_persistent *p, const wisp_model *m, const wisp_weigh
 typedef struct phase { /* rows of one or two matrices, times an input */
   uint32_t rows, cols, matrices;
   const wisp_layout *layout;
-  uint32_t slices, units; /* invocations that share a row; blocks of 32 weights that one takes */
+  uint32_t slices; /* invocations that share a row */
+  uint32_t parts;  /* units of a block of 32 weights */
+  uint32_t units;  /* that an invocation takes */
 } phase;
 
 static uint32_t ceil_div(uint32_t a, uint32_t b) {
@@ -96,43 +102,46 @@ static uint32_t phase_items(const phase *f, uint32_t groups) {
   return ceil_div(ceil_div(f->rows, 4), groups);
 }
 
-/* The slices with which an invocation takes the fewest blocks. */
+/* Of a phase, in weights that an invocation takes one after the other; a unit costs some more. */
+static uint32_t phase_cost(const phase *f) {
+  return f->units * (32 / f->parts + UNIT_COST);
+}
+
+/* The slices and units with which an invocation is done first. */
 static void choose_slices(phase *f, const shape *s, uint32_t subgroup) {
-  const uint32_t blocks = wisp_layout_row_blocks(f->cols), slots = f->matrices * phase_items(f, s->groups), step = subgroup / 4;
-  f->units = UINT32_MAX;
-  for (uint32_t slices = step; 4 * slices <= s->local; slices += step) {
-    const uint32_t units = ceil_div(slots, s->local / (4 * slices)) * ceil_div(blocks, slices);
-    if (units >= f->units) continue;
-    f->units = units;
-    f->slices = slices;
+  const uint32_t slots = f->matrices * phase_items(f, s->groups), step = subgroup / 4;
+  phase best = {0};
+  for (uint32_t parts = 1; parts <= 4; parts *= 2) {
+    if (f->layout->quant_bytes / parts > MOST_UNIT_BYTES) continue;
+    const uint32_t row_units = parts * wisp_layout_row_blocks(f->cols);
+    for (uint32_t slices = step; 4 * slices <= s->local; slices += step) {
+      phase tried = *f;
+      tried.slices = slices;
+      tried.parts = parts;
+      tried.units = ceil_div(slots, s->local / (4 * slices)) * ceil_div(row_units, slices);
+      if (!best.slices || phase_cost(&tried) < phase_cost(&best)) best = tried;
+    }
   }
+  *f = best;
 }
 
 static void choose_phases(phase phases[PHASES], const shape *s, uint32_t subgroup) {
   for (int i = 0; i < PHASES; i++) choose_slices(&phases[i], s, subgroup);
 }
 
-static uint32_t unit_registers(const wisp_layout *layout) {
-  return layout->quant_bytes / 4 + 1;
-}
-
-/* How many blocks each phase holds a block ahead: all of them or none, as far as registers go. */
-static void choose_holds(const phase phases[PHASES], uint32_t local, uint32_t holds[PHASES - 1]) {
-  uint32_t registers = REGISTERS / local < MOST_REGISTERS ? REGISTERS / local : MOST_REGISTERS;
-  registers = registers > WORKING ? registers - WORKING : 0;
+/* Registers for the weights of a block, asked for a block ahead; 0 where a phase has too many units. */
+static uint32_t held_registers(const phase phases[PHASES]) {
+  uint32_t registers = 0;
   for (int i = 0; i + 1 < PHASES; i++) {
-    const uint32_t wanted = phases[i].units * unit_registers(phases[i].layout);
-    const bool held = phases[i].units <= WISP_P_MOST_HELD && phases[i].layout->quant_bytes <= 32 && wanted <= registers;
-    holds[i] = held ? phases[i].units : 0;
-    if (held) registers -= wanted;
+    if (phases[i].units > WISP_P_MOST_HELD) return 0;
+    registers += phases[i].units * (phases[i].layout->quant_bytes / phases[i].parts / 4 + 1);
   }
+  return registers;
 }
 
-/* Of a block, in blocks of weights that pass one after the other: one that is not held waits for memory as long as LATENCY pass. */
-static uint32_t phases_cost(const phase phases[PHASES], uint32_t local) {
-  uint32_t holds[PHASES - 1], cost = 0;
-  choose_holds(phases, local, holds);
-  for (int i = 0; i + 1 < PHASES; i++) cost += phases[i].units + (holds[i] ? 0 : LATENCY);
+static uint32_t block_cost(const phase phases[PHASES]) {
+  uint32_t cost = 0;
+  for (int i = 0; i + 1 < PHASES; i++) cost += phase_cost(&phases[i]);
   return cost;
 }
 
@@ -145,29 +154,32 @@ static bool choose_shape(wisp_persistent *p, const wisp_model *m, const wisp_wei
                          shape *s, phase phases[PHASES]) {
   const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
   const wisp_placed *matrices = w->blocks[0].matrices;
-  const phase all[PHASES] = {{q_rows + 2 * kv_rows, m->width, 1, matrices[0].layout, 0, 0},
-                             {m->width, q_rows, 1, matrices[3].layout, 0, 0},
-                             {m->ffn_width, m->width, 2, matrices[4].layout, 0, 0},
-                             {m->width, m->ffn_width, 1, matrices[6].layout, 0, 0},
-                             {m->vocabulary, m->width, 1, w->head[0].matrices[0].layout, 0, 0}};
+  const phase all[PHASES] = {{q_rows + 2 * kv_rows, m->width, 1, matrices[0].layout, 0, 0, 0},
+                             {m->width, q_rows, 1, matrices[3].layout, 0, 0, 0},
+                             {m->ffn_width, m->width, 2, matrices[4].layout, 0, 0, 0},
+                             {m->width, m->ffn_width, 1, matrices[6].layout, 0, 0, 0},
+                             {m->vocabulary, m->width, 1, w->head[0].matrices[0].layout, 0, 0, 0}};
   memcpy(phases, all, sizeof all);
   s->groups = wish.groups ? wish.groups : caps->cores;
   if (s->groups > m->ffn_width / 4) s->groups = m->ffn_width / 4; /* each has rows of gate_up: that is what keeps mail whole */
   s->split = wish.split ? wish.split : SPLIT;
   const uint32_t widest = max_u32(max_u32(m->width, q_rows), m->ffn_width);
+  /* So few that a block's weights can be held, where they fit; else so many that loads hide each other's latency. */
   const uint32_t step = max_u32(caps->subgroup_size, 64);
+  const uint32_t most = wish.local || caps->max_workgroup < MOST_LOCAL ? caps->max_workgroup : MOST_LOCAL;
   uint32_t best = UINT32_MAX;
-  for (uint32_t local = wish.local ? wish.local : step; local <= caps->max_workgroup; local += step) {
-    const shape tried = {s->groups, local, s->split};
+  for (uint32_t local = wish.local ? wish.local : HOLDING_LOCAL; local <= most; local += step) {
+    const shape tried = {.groups = s->groups, .local = local};
     if (widest <= WISP_P_SHARE * local && 4 * phase_items(&phases[0], s->groups) <= local && local >= m->head_size / 8) {
       choose_phases(phases, &tried, caps->subgroup_size);
-      const uint32_t cost = phases_cost(phases, local);
-      if (cost < best) {
-        best = cost;
+      const uint32_t registers = held_registers(phases);
+      s->held = registers && registers + WORKING <= REGISTERS / local ? registers : 0;
+      if (s->held || block_cost(phases) < best) {
+        best = block_cost(phases);
         s->local = local;
       }
     }
-    if (wish.local) break;
+    if (wish.local || s->held) break;
   }
   if (best == UINT32_MAX) REFUSE("vectors of %u need more than %u invocations", widest, caps->max_workgroup);
   choose_phases(phases, s, caps->subgroup_size);
@@ -176,7 +188,7 @@ static bool choose_shape(wisp_persistent *p, const wisp_model *m, const wisp_wei
   for (int i = 0; i < PHASES; i++)
     partials = max_u32(partials, phases[i].matrices * phase_items(&phases[i], s->groups) *
                                      (4 * phases[i].slices / caps->subgroup_size) * 4);
-  const uint32_t shared = 4 * (widest + 32 + partials + subgroups * (3 + m->head_size) + 4);
+  const uint32_t shared = 4 * ((widest + 31) / 32 * 36 + partials + subgroups * (3 + m->head_size) + 4);
   if (shared > caps->shared_memory) REFUSE("%u bytes of shared memory needed, %u there", shared, caps->shared_memory);
   return true;
 }
@@ -191,6 +203,12 @@ static void set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *p
   constants[WISP_P_MATRICES + 3 * index] = placed->layout->id;
   constants[WISP_P_MATRICES + 3 * index + 1] = placed->quants;
   constants[WISP_P_MATRICES + 3 * index + 2] = placed->scales;
+}
+
+/* Few enough that none is empty: (positions / splits rounded up) * (splits - 1) < positions. */
+static uint32_t most_splits(const wisp_model *m, const shape *s) {
+  const uint32_t wanted = s->groups / m->heads, most = s->split / 2;
+  return wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most;
 }
 
 static void set_constants(wisp_persistent *p, const gpu_executor *e, const shape *s, const phase phases[PHASES]) {
@@ -227,15 +245,20 @@ static void set_constants(wisp_persistent *p, const gpu_executor *e, const shape
   for (uint32_t i = 0; i < WISP_WINDOW_MATRICES; i++) set_matrix(c, i, &block->matrices[i]);
   set_matrix(c, 7, &w->embedding[0].matrices[0]);
   set_matrix(c, 8, &w->head[0].matrices[0]);
-  for (uint32_t i = 0; i < PHASES; i++) c[WISP_P_SLICES + i] = phases[i].slices;
-  choose_holds(phases, s->local, c + WISP_P_HOLD);
+  for (uint32_t i = 0; i < PHASES; i++) {
+    c[WISP_P_SLICES + i] = phases[i].slices;
+    c[WISP_P_PARTS + i] = phases[i].parts;
+  }
+  for (uint32_t i = 0; i + 1 < PHASES; i++) c[WISP_P_HOLD + i] = s->held ? phases[i].units : 0;
+  c[WISP_P_AHEAD] = s->held && s->held + WORKING + ROW_REGISTERS <= REGISTERS / s->local ? 4 : 2;
   c[WISP_P_SPLIT] = s->split;
+  c[WISP_P_SPLITS] = most_splits(m, s);
   c[WISP_P_SPINS] = SPINS;
 
-  const uint64_t splits = s->groups > m->heads ? s->groups / m->heads : 1, q_rows = m->heads * m->head_size;
-  const uint64_t mailbox = 2 * q_rows + 2ull * m->kv_heads * m->head_size + splits * (q_rows + 2 * m->heads) + 2ull * m->width +
-                           m->ffn_width;
-  p->mail_bytes = 8 * (2 * mailbox + 2 * s->groups);
+  const uint64_t splits = most_splits(m, s), q_rows = m->heads * m->head_size;
+  const uint64_t values = 2 * q_rows + 2ull * m->kv_heads * m->head_size + splits * (q_rows + 2 * m->heads) + 2ull * m->width +
+                          m->ffn_width;
+  p->mail_bytes = 8 * (2 * values + 2 * s->groups); /* two mailboxes, the candidates */
 }
 
 /* ---- Timelines ---- */
@@ -364,7 +387,8 @@ static wisp_status compare(gpu_executor *e, float *logits) {
   }
   if (error <= 1e-6 * power && found_next == expected_next) return WISP_OK; /* NaN is not */
   p->available = false;
-  snprintf(p->why_not, sizeof p->why_not, "wrong results: NMSE %.3g, token %d for %d", error / power, found_next, expected_next);
+  snprintf(p->why_not, sizeof p->why_not, "wrong results: NMSE %.3g, token %d for %d", error / power, found_next,
+           expected_next);
   return WISP_OK;
 }
 

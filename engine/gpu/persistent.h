@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The persistent path: a whole token of decode in one dispatch, workgroups sending each other their results as mail
- * (shaders/persistent.comp). Taken only where all workgroups run at the same time, which no driver promises: devices where it was
- * seen to work, after a check at start, each wait bounded. Where a wait ever runs out the timeline goes on with dispatches. */
+ * (shaders/persistent.comp). Taken only where all workgroups run at the same time, which no driver promises: devices where it
+ * was seen to work, after a check at start, each wait bounded. Where a wait ever runs out the timeline goes on with dispatches.
+ */
 #ifndef WISP_GPU_PERSISTENT_H
 #define WISP_GPU_PERSISTENT_H
 
@@ -27,9 +28,9 @@ typedef struct wisp_persistent_state { /* of a timeline */
   wvk_buffer *mail;
 } wisp_persistent_state;
 
-/* Decides whether this model on this device takes the path, and compares it with dispatches on a few tokens. What speaks against
- * it is in why_not; only errors of the device itself fail. The environment variable WISP_PERSISTENT: 0 = never; 1 = also on
- * devices where it was not seen to work; GROUPSxLOCAL or GROUPSxLOCALxSPLIT = likewise, with that shape. */
+/* Decides whether this model on this device takes the path, and compares it with dispatches on a few tokens. What speaks
+ * against it is in why_not; only errors of the device itself fail. The environment variable WISP_PERSISTENT: 0 = never; 1 =
+ * also on devices where it was not seen to work; GROUPSxLOCAL or GROUPSxLOCALxSPLIT = likewise, with that shape. */
 wisp_status wisp_persistent_open(gpu_executor *executor);
 void wisp_persistent_close(gpu_executor *executor);
 
