@@ -23,6 +23,7 @@ layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 32;
 layout(constant_id = WISP_C_NORM) const uint NORM = 0;
 layout(constant_id = WISP_C_EPSILON) const float EPSILON = 0.0;
 layout(constant_id = WISP_C_ROUND) const uint ROUND = 0;
+layout(constant_id = WISP_C_HADAMARD) const uint HADAMARD = 0;
 layout(constant_id = WISP_C_HEAD_NORM) const uint HEAD_NORM = 0;
 layout(constant_id = WISP_C_CANDIDATES) const uint CANDIDATES = 0;
 layout(constant_id = WISP_C_CANDIDATE_BEGIN) const uint CANDIDATE_BEGIN = 0;
@@ -46,6 +47,24 @@ vec4 load_input(uint column, uint vector, inout float squares) {
   v *= uintBitsToFloat(weights4[NORM + vector]);
 #endif
   return v;
+}
+
+// Inputs of one block of 32, as matrices see them but for the rounding: as wisp_reference_hadamard in reference.c.
+void load_block(uint column, uint block, inout float squares, out vec4 x[8]) {
+  [[unroll]] for (uint i = 0u; i < 8u; i++)
+    x[i] = 32u * block + 4u * i < COLS ? load_input(column, 8u * block + i, squares) : vec4(0.0);
+  if (HADAMARD == 0u) return;
+  [[unroll]] for (uint i = 0u; i < 8u; i++) {
+    const vec2 even = x[i].xz + x[i].yw, odd = x[i].xz - x[i].yw;
+    x[i] = 0.17677669529663689 * vec4(even.x + even.y, odd.x + odd.y, even.x - even.y, odd.x - odd.y);
+  }
+  [[unroll]] for (uint step = 1u; step < 8u; step <<= 1)
+    [[unroll]] for (uint i = 0u; i < 8u; i++)
+      if ((i & step) == 0u) {
+        const vec4 a = x[i], b = x[i + step];
+        x[i] = a + b;
+        x[i + step] = a - b;
+      }
 }
 
 #ifdef QKV
@@ -96,22 +115,34 @@ void main() {
 #ifdef GATE_UP
   float up = 0.0;
 #endif
-  float largest = 0.0, inverse = 0.0;
+  float scale = 0.0, inverse = 0.0, zero = 0.0;
   if (ROUND == 1u) {
+    vec4 low = vec4(0.0), high = vec4(0.0), x[8];
     float unused = 0.0;
-    for (uint i = id; i < COLS / 4u; i += LOCAL) {
-      const vec4 v = abs(load_input(column, i, unused));
-      largest = max(largest, max(max(v.x, v.y), max(v.z, v.w)));
+    for (uint block = id; block < ROW_BLOCKS; block += LOCAL) {
+      load_block(column, block, unused, x);
+      [[unroll]] for (uint i = 0u; i < 8u; i++) {
+        low = min(low, x[i]);
+        high = max(high, x[i]);
+      }
     }
-    largest = reduce_max(largest);
-    inverse = largest > 0.0 ? 127.0 / largest : 0.0;
+    const float lowest = -reduce_max(-min(min(low.x, low.y), min(low.z, low.w)));
+    scale = (reduce_max(max(max(high.x, high.y), max(high.z, high.w))) - lowest) / 255.0;
+    inverse = scale > 0.0 ? 1.0 / scale : 0.0;
+    zero = clamp(roundEven(-lowest * inverse), 0.0, 255.0);
   }
   for (uint begin = 0u; begin < COLS; begin += TILE) {
     const uint features = min(TILE, COLS - begin);
-    for (uint i = id; i < TILE_VECTORS; i += LOCAL) {
-      vec4 v = 4u * i < features ? load_input(column, begin / 4u + i, squares) : vec4(0.0);
-      if (ROUND == 1u) v = largest / 127.0 * clamp(roundEven(v * inverse), -127.0, 127.0);
-      staged[i] = v;
+    if (ROUND == 1u || HADAMARD == 1u) {
+      vec4 x[8];
+      for (uint block = id; block < TILE / 32u; block += LOCAL) {
+        load_block(column, begin / 32u + block, squares, x);
+        [[unroll]] for (uint i = 0u; i < 8u; i++)
+          staged[8u * block + i] = ROUND == 1u ? scale * clamp(roundEven(x[i] * inverse), -zero, 255.0 - zero) : x[i];
+      }
+    } else {
+      for (uint i = id; i < TILE_VECTORS; i += LOCAL)
+        staged[i] = 4u * i < features ? load_input(column, begin / 4u + i, squares) : vec4(0.0);
     }
     barrier();
     if (row < ROWS) {

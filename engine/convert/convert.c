@@ -3,11 +3,14 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "convert/equalize.h"
 #include "cpu/cpu.h"
+#include "cpu/reference.h"
 #include "cpu/threads.h"
+#include "model/bind.h"
 #include "model/gguf_write.h"
 #include "model/model_file.h"
 #include "model/quant.h"
@@ -65,8 +68,9 @@ typedef struct conversion {
   wisp_equalizer equalizer;
   wisp_threads *threads;
   wisp_gguf_writer writer;
-  float *rows;  /* [threads][longest row] */
-  uint8_t *out; /* [out_bytes]: a converted chunk */
+  char (*names)[64]; /* [tensor_count]: of transformed tensors; the writer keeps pointers to them */
+  float *rows;       /* [threads][longest row] */
+  uint8_t *out;      /* [out_bytes]: a converted chunk */
   size_t row_floats;
   uint64_t weights, done; /* of all tensors; converted */
   wisp_convert_result *result;
@@ -105,6 +109,24 @@ static bool one_scale(const conversion *c, const wisp_gguf_tensor *tensor) {
   return c->scheme->activation && is_matrix(tensor) && !is_embedding(tensor);
 }
 
+/* w8a8 spreads the outliers of what down is multiplied with: its rows are transformed here, its input when the model runs. */
+static bool is_transformed(const conversion *c, const wisp_gguf_tensor *tensor) {
+  static const char suffix[] = ".ffn_down.weight";
+  const size_t length = sizeof suffix - 1;
+  return c->scheme->activation && is_matrix(tensor) && tensor->shape[0] % 32 == 0 && tensor->name.size > length &&
+         tensor->name.size < sizeof *c->names / 2 && !memcmp(tensor->name.bytes + tensor->name.size - length, suffix, length);
+}
+
+/* What the tensor is called in the output. */
+static wisp_text written_name(const conversion *c, const wisp_gguf_tensor *tensor) {
+  static const char replaced[] = "ffn_down.weight";
+  char *name = c->names[tensor - c->source->tensors];
+  if (!is_transformed(c, tensor)) return tensor->name;
+  const int prefix = (int)(tensor->name.size + 1 - sizeof replaced); /* "blk.0." */
+  const int length = snprintf(name, sizeof *c->names, "%.*s" WISP_DOWN_HADAMARD ".weight", prefix, tensor->name.bytes);
+  return (wisp_text){name, (uint64_t)length};
+}
+
 /* Vectors are read as floats by every program; what is neither vector nor matrix stays as it is. */
 static const wisp_dtype_info *target_of(const conversion *c, const wisp_gguf_tensor *tensor, bool *fallback) {
   *fallback = false;
@@ -124,11 +146,13 @@ static uint64_t weights_of(const wisp_gguf_tensor *tensor) {
 /* Fills the writer's table, and learns what buffers are needed. */
 static wisp_status decide(conversion *c) {
   bool lossy_twice = false;
+  c->names = wisp_host_alloc(c->host, (size_t)c->source->tensor_count, sizeof *c->names);
+  if (!c->names) return wisp_fail_memory(c->host, "names of tensors", c->source->tensor_count * sizeof *c->names);
   for (uint64_t i = 0; i < c->source->tensor_count; i++) {
     const wisp_gguf_tensor *tensor = &c->source->tensors[i];
     bool fallback;
     const wisp_dtype_info *type = target_of(c, tensor, &fallback);
-    WISP_TRY(wisp_gguf_writer_add(&c->writer, tensor->name, type, tensor->dimensions, tensor->shape));
+    WISP_TRY(wisp_gguf_writer_add(&c->writer, written_name(c, tensor), type, tensor->dimensions, tensor->shape));
     if (fallback) {
       c->result->fallbacks++;
       wisp_log(c->host, WISP_LOG_INFO, "%.*s: rows of %" PRIu64 " cannot be %s: stored as %s", WISP_TEXT_ARGS(tensor->name),
@@ -203,6 +227,7 @@ static void convert_rows(void *argument, uint32_t part, uint32_t parts, uint32_t
     const float factor = k->factors.rows ? k->factors.rows[k->first + i] : 1;
     for (uint64_t j = 0; j < cols && (k->factors.rows || k->factors.columns); j++)
       row[j] *= k->factors.columns ? k->factors.columns[j] * factor : factor;
+    if (is_transformed(k->c, k->tensor)) wisp_reference_hadamard(row, (uint32_t)cols);
     quantize_row(k, row, k->c->out + i * to);
   }
 }
@@ -285,6 +310,7 @@ wisp_status wisp_convert(const wisp_convert_params *params, wisp_convert_result 
   conversion c = {.params = params, .host = &params->host, .result = result};
   *result = (wisp_convert_result){0};
   const wisp_status status = convert(&c);
+  wisp_host_free(c.host, c.names);
   wisp_host_free(c.host, c.rows);
   wisp_host_free(c.host, c.out);
   wisp_gguf_writer_close(&c.writer);

@@ -39,8 +39,12 @@ typedef void wisp_attention_fn(const float *q, const wisp_kv_slot *slot, uint32_
 /* gate[n] = activation(gate) * up: silu(g) = g / (1 + exp(-g)); gelu(g) = g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))). */
 typedef void wisp_activation_fn(float *gate, const float *up, uint32_t n);
 
-/* Rounds x[n] to 8 bits under one scale and back, in place: x = q * s, s = max|x| / 127, q = x / s to the nearest, ties to
- * even. */
+/* The Walsh-Hadamard transform of each 32 numbers of x[n], in place, n a multiple of 32: y[i] = sum over j of
+ * (-1)^popcount(i & j) x[j] / sqrt(32). Its own inverse. */
+typedef void wisp_hadamard_fn(float *x, uint32_t n);
+
+/* Rounds x[n] to 8 bits under one scale and zero point and back, in place: x = (q - z) * s with q in [0, 255],
+ * s = (high - low) / 255, z = -low / s, where [low, high] spans x and 0; to the nearest, ties to even. */
 typedef void wisp_round_int8_fn(float *x, uint32_t n);
 
 typedef struct wisp_cpu_kernels {
@@ -52,6 +56,7 @@ typedef struct wisp_cpu_kernels {
   wisp_kv_write_fn *kv_write;
   wisp_attention_fn *attention;
   wisp_activation_fn *silu_mul, *gelu_mul;
+  wisp_hadamard_fn *hadamard;
   wisp_round_int8_fn *round_int8;
 } wisp_cpu_kernels;
 

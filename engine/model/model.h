@@ -49,6 +49,7 @@ typedef struct wisp_model {
   float norm_epsilon;
   float rope_theta;
   bool int8_activations;     /* w8a8: what a block's matrix is multiplied with is rounded to 8 bits, one scale for each token */
+  bool down_hadamard;        /* down holds M H, H the Walsh-Hadamard transform of each 32 columns; it is multiplied with H x */
   const float *rope_factors; /* [head_size / 2] divisors of the frequencies, or NULL */
   float rope_divisor;        /* of all frequencies; 1 = none */
   float rope_theta_windowed; /* of blocks with a window; 0 = rope_theta, without factors or divisor otherwise */

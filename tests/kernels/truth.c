@@ -52,7 +52,8 @@ static uint32_t op_rows(const wisp_op *op) {
   return rows;
 }
 
-/* Inputs that lie between two steps of 8 bits may be rounded to either: two of them, with the row's largest weight. */
+/* Inputs that lie between two steps of 8 bits may be rounded to either, and so may the zero point, which takes the input at the
+ * range's end with it: two of them, with the row's largest weight. */
 static void allow_steps(const float *x, const float *sizes, uint32_t rows, uint32_t cols, float bound, float *magnitudes) {
   float step = 0;
   for (uint32_t i = 0; i < cols; i++) step = fmaxf(step, fabsf(x[i]) / 127);
@@ -79,11 +80,13 @@ static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
     return wisp_fail_memory(host, "reference", (uint64_t)stride * cols * 4);
   }
   const bool rounded = t->bed->model.int8_activations && op->kind != WISP_OP_HEAD;
+  const bool transformed = t->bed->model.down_hadamard && op->kind == WISP_OP_DOWN;
   for (uint32_t c = 0; c < t->pool; c++) {
     if (op->norm)
       wisp_reference_rmsnorm(input + c * cols, op->norm, cols, t->bed->model.norm_epsilon, x + c * cols);
     else
       memcpy(x + c * cols, input + c * cols, cols * sizeof *x);
+    if (transformed) wisp_reference_hadamard(x + c * cols, cols);
     if (rounded) wisp_reference_round_int8(x + c * cols, cols);
   }
   for (uint32_t i = 0, at = 0; i < op->matrix_count; at += op->matrices[i++]->rows) {
