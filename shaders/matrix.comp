@@ -23,7 +23,6 @@ layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 32;
 layout(constant_id = WISP_C_NORM) const uint NORM = 0;
 layout(constant_id = WISP_C_EPSILON) const float EPSILON = 0.0;
 layout(constant_id = WISP_C_ROUND) const uint ROUND = 0;
-layout(constant_id = WISP_C_HADAMARD) const uint HADAMARD = 0;
 layout(constant_id = WISP_C_HEAD_NORM) const uint HEAD_NORM = 0;
 layout(constant_id = WISP_C_CANDIDATES) const uint CANDIDATES = 0;
 layout(constant_id = WISP_C_CANDIDATE_BEGIN) const uint CANDIDATE_BEGIN = 0;
@@ -49,11 +48,11 @@ vec4 load_input(uint column, uint vector, inout float squares) {
   return v;
 }
 
-// Inputs of one block of 32, as matrices see them but for the rounding: as wisp_reference_hadamard in reference.c.
+// Inputs of one block of 32, transformed as in wisp_reference_hadamard, not yet rounded.
 void load_block(uint column, uint block, inout float squares, out vec4 x[8]) {
   [[unroll]] for (uint i = 0u; i < 8u; i++)
     x[i] = 32u * block + 4u * i < COLS ? load_input(column, 8u * block + i, squares) : vec4(0.0);
-  if (HADAMARD == 0u) return;
+  if (COLS % 32u != 0u) return;
   [[unroll]] for (uint i = 0u; i < 8u; i++) {
     const vec2 even = x[i].xz + x[i].yw, odd = x[i].xz - x[i].yw;
     x[i] = 0.17677669529663689 * vec4(even.x + even.y, odd.x + odd.y, even.x - even.y, odd.x - odd.y);
@@ -133,12 +132,12 @@ void main() {
   }
   for (uint begin = 0u; begin < COLS; begin += TILE) {
     const uint features = min(TILE, COLS - begin);
-    if (ROUND == 1u || HADAMARD == 1u) {
+    if (ROUND == 1u) {
       vec4 x[8];
       for (uint block = id; block < TILE / 32u; block += LOCAL) {
         load_block(column, begin / 32u + block, squares, x);
         [[unroll]] for (uint i = 0u; i < 8u; i++)
-          staged[8u * block + i] = ROUND == 1u ? scale * clamp(roundEven(x[i] * inverse), -zero, 255.0 - zero) : x[i];
+          staged[8u * block + i] = scale * clamp(roundEven(x[i] * inverse), -zero, 255.0 - zero);
       }
     } else {
       for (uint i = id; i < TILE_VECTORS; i += LOCAL)

@@ -10,8 +10,8 @@
 #include "cpu/cpu.h"
 #include "cpu/reference.h"
 #include "cpu/threads.h"
-#include "model/bind.h"
 #include "model/gguf_write.h"
+#include "model/model.h"
 #include "model/model_file.h"
 #include "model/quant.h"
 
@@ -68,7 +68,7 @@ typedef struct conversion {
   wisp_equalizer equalizer;
   wisp_threads *threads;
   wisp_gguf_writer writer;
-  char (*names)[64]; /* [tensor_count]: of transformed tensors; the writer keeps pointers to them */
+  char (*names)[64]; /* [tensor_count]: where one changes; the writer keeps pointers to them */
   float *rows;       /* [threads][longest row] */
   uint8_t *out;      /* [out_bytes]: a converted chunk */
   size_t row_floats;
@@ -93,11 +93,18 @@ static bool named(wisp_text name, const char *wanted) {
   return name.size == strlen(wanted) && !memcmp(name.bytes, wanted, name.size);
 }
 
+static bool ends_with(wisp_text name, const char *suffix) {
+  const size_t length = strlen(suffix);
+  return name.size > length && !memcmp(name.bytes + name.size - length, suffix, length);
+}
+
+static bool is_transformed(const wisp_gguf_tensor *tensor) {
+  return tensor->dimensions == 2 && tensor->shape[0] % WISP_HADAMARD_GROUP == 0 &&
+         ends_with(tensor->name, WISP_HADAMARD_SUFFIX);
+}
+
 static bool is_matrix(const wisp_gguf_tensor *tensor) {
-  static const char suffix[] = ".weight";
-  const size_t length = sizeof suffix - 1;
-  return tensor->dimensions == 2 && tensor->name.size > length &&
-         !memcmp(tensor->name.bytes + tensor->name.size - length, suffix, length);
+  return is_transformed(tensor) || (tensor->dimensions == 2 && ends_with(tensor->name, WISP_PLAIN_SUFFIX));
 }
 
 static bool is_embedding(const wisp_gguf_tensor *tensor) {
@@ -109,22 +116,19 @@ static bool one_scale(const conversion *c, const wisp_gguf_tensor *tensor) {
   return c->scheme->activation && is_matrix(tensor) && !is_embedding(tensor);
 }
 
-/* w8a8 spreads the outliers of what down is multiplied with: its rows are transformed here, its input when the model runs. */
-static bool is_transformed(const conversion *c, const wisp_gguf_tensor *tensor) {
-  static const char suffix[] = ".ffn_down.weight";
-  const size_t length = sizeof suffix - 1;
-  return c->scheme->activation && is_matrix(tensor) && tensor->shape[0] % 32 == 0 && tensor->name.size > length &&
-         tensor->name.size < sizeof *c->names / 2 && !memcmp(tensor->name.bytes + tensor->name.size - length, suffix, length);
+/* Whether rows are transformed in the output: as wisp_model_bind expects them. */
+static bool becomes_transformed(const conversion *c, const wisp_gguf_tensor *tensor) {
+  return one_scale(c, tensor) && tensor->shape[0] % WISP_HADAMARD_GROUP == 0;
 }
 
-/* What the tensor is called in the output. */
+/* Of a tensor in the output. */
 static wisp_text written_name(const conversion *c, const wisp_gguf_tensor *tensor) {
-  static const char replaced[] = "ffn_down.weight";
+  const bool from = is_transformed(tensor), to = becomes_transformed(c, tensor);
   char *name = c->names[tensor - c->source->tensors];
-  if (!is_transformed(c, tensor)) return tensor->name;
-  const int prefix = (int)(tensor->name.size + 1 - sizeof replaced); /* "blk.0." */
-  const int length = snprintf(name, sizeof *c->names, "%.*s" WISP_DOWN_HADAMARD ".weight", prefix, tensor->name.bytes);
-  return (wisp_text){name, (uint64_t)length};
+  if (from == to) return tensor->name;
+  const size_t stem = (size_t)tensor->name.size - strlen(from ? WISP_HADAMARD_SUFFIX : WISP_PLAIN_SUFFIX);
+  snprintf(name, sizeof *c->names, "%.*s%s", (int)stem, tensor->name.bytes, to ? WISP_HADAMARD_SUFFIX : WISP_PLAIN_SUFFIX);
+  return wisp_text_of(name);
 }
 
 /* Vectors are read as floats by every program; what is neither vector nor matrix stays as it is. */
@@ -227,7 +231,7 @@ static void convert_rows(void *argument, uint32_t part, uint32_t parts, uint32_t
     const float factor = k->factors.rows ? k->factors.rows[k->first + i] : 1;
     for (uint64_t j = 0; j < cols && (k->factors.rows || k->factors.columns); j++)
       row[j] *= k->factors.columns ? k->factors.columns[j] * factor : factor;
-    if (is_transformed(k->c, k->tensor)) wisp_reference_hadamard(row, (uint32_t)cols);
+    if (is_transformed(k->tensor) != becomes_transformed(k->c, k->tensor)) wisp_reference_hadamard(row, (uint32_t)cols);
     quantize_row(k, row, k->c->out + i * to);
   }
 }
@@ -249,7 +253,7 @@ static wisp_status convert_tensor(conversion *c, const wisp_gguf_tensor *tensor)
   for (k.first = 0; k.first < rows; k.first += k.count) {
     k.count = rows - k.first < step ? rows - k.first : step;
     const uint8_t *converted = c->out;
-    if (k.type == tensor->type && !one_scale(c, tensor) && !k.factors.columns && !k.factors.rows) {
+    if (k.type == tensor->type && !one_scale(c, tensor) && !is_transformed(tensor) && !k.factors.columns && !k.factors.rows) {
       converted = tensor->data + k.first * to; /* as it is */
     } else {
       const uint32_t parts = 4 * wisp_threads_count(c->threads);

@@ -13,7 +13,7 @@ struct job {
   const wisp_cpu_pass *pass;
   const wisp_op *op;
   range_fn *run;
-  float *input; /* of transform_tokens, round_tokens */
+  float *input; /* of round_tokens */
   uint32_t units;
 };
 
@@ -45,11 +45,6 @@ static void matmul(const wisp_cpu_pass *pass, const wisp_matrix *matrix, uint32_
                         pass->rows + worker * pass->row_floats, output, stride);
 }
 
-static void transform_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
-  const size_t cols = j->op->matrices[0]->cols;
-  for (uint32_t c = begin; c < end; c++) j->pass->kernels->hadamard(j->input + c * cols, (uint32_t)cols);
-}
-
 static void round_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const size_t cols = j->op->matrices[0]->cols;
   for (uint32_t c = begin; c < end; c++) j->pass->kernels->round_int8(j->input + c * cols, (uint32_t)cols);
@@ -58,8 +53,6 @@ static void round_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t wo
 /* The columns of input from `from` on are what the op's matrices will be multiplied with. */
 static void take_input(const wisp_cpu_pass *pass, const wisp_op *op, float *input, uint32_t from) {
   float *first = input + (size_t)from * op->matrices[0]->cols;
-  if (pass->plan->model->down_hadamard && op->kind == WISP_OP_DOWN)
-    spread_job((job){.pass = pass, .op = op, .run = transform_tokens, .input = first, .units = pass->count - from});
   for (uint32_t i = 0; pass->observe && i < op->matrix_count; i++)
     pass->observe(pass->observe_user, op->matrices[i], first, pass->count - from);
   if (!pass->plan->model->int8_activations || op->kind == WISP_OP_HEAD) return;

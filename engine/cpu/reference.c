@@ -182,22 +182,22 @@ void wisp_reference_gelu_mul(float *gate, const float *up, uint32_t n) {
 }
 
 void wisp_reference_hadamard(float *x, uint32_t n) {
-  enum { GROUP = 32 };
   const float factor = 0.17677669529663689f; /* 1 / sqrt(32) */
-  for (float *group = x; group < x + n; group += GROUP) {
-    for (uint32_t step = 1; step < GROUP; step *= 2)
-      for (uint32_t i = 0; i < GROUP; i++) {
+  for (float *group = x; group < x + n; group += WISP_HADAMARD_GROUP) {
+    for (uint32_t step = 1; step < WISP_HADAMARD_GROUP; step *= 2)
+      for (uint32_t i = 0; i < WISP_HADAMARD_GROUP; i++) {
         if (i & step) continue;
         const float a = group[i], b = group[i + step];
         group[i] = a + b;
         group[i + step] = a - b;
       }
-    for (uint32_t i = 0; i < GROUP; i++) group[i] *= factor;
+    for (uint32_t i = 0; i < WISP_HADAMARD_GROUP; i++) group[i] *= factor;
   }
 }
 
 void wisp_reference_round_int8(float *x, uint32_t n) {
   float low = 0, high = 0;
+  if (n % WISP_HADAMARD_GROUP == 0) wisp_reference_hadamard(x, n);
   for (uint32_t i = 0; i < n; i++) {
     low = fminf(low, x[i]);
     high = fmaxf(high, x[i]);
@@ -217,6 +217,5 @@ const wisp_cpu_kernels wisp_reference_kernels = {
     .attention = wisp_reference_attention,
     .silu_mul = wisp_reference_silu_mul,
     .gelu_mul = wisp_reference_gelu_mul,
-    .hadamard = wisp_reference_hadamard,
     .round_int8 = wisp_reference_round_int8,
 };

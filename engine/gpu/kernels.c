@@ -40,13 +40,9 @@ static bool rounds_inputs(const wisp_model *m, wisp_op_kind kind) {
   return m->int8_activations && kind != WISP_OP_ATTENTION && kind != WISP_OP_HEAD;
 }
 
-static bool transforms_inputs(const wisp_model *m, wisp_op_kind kind) {
-  return m->down_hadamard && kind == WISP_OP_DOWN;
-}
-
-/* What only matrix.comp does, a batch token by token: whole heads in a workgroup, inputs transformed or rounded to 8 bits. */
+/* What only matrix.comp does, a batch token by token: whole heads in a workgroup, inputs rounded to 8 bits. */
 static bool needs_plain(const wisp_model *m, wisp_op_kind kind) {
-  return (kind == WISP_OP_QKV && norms_heads(m)) || rounds_inputs(m, kind) || transforms_inputs(m, kind);
+  return (kind == WISP_OP_QKV && norms_heads(m)) || rounds_inputs(m, kind);
 }
 
 /* The decode kernels that read inputs straight from memory: where loads are cached and threads are plenty. */
@@ -205,7 +201,6 @@ static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *contex
   batch = batch && !needs_plain(context->model, kind);
   call->kernel.shader = choose_shader(context, kind, base, batch);
   call->kernel.constants[WISP_C_ROUND] = rounds_inputs(context->model, kind);
-  call->kernel.constants[WISP_C_HADAMARD] = transforms_inputs(context->model, kind);
   call->kernel.constants[WISP_C_ROWS] = rows;
   call->kernel.constants[WISP_C_COLS] = cols;
   (batch ? set_batch_rows : set_rows)(call, context, kind);

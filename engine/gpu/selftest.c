@@ -59,14 +59,13 @@ static float reference_row(test *t, const wisp_matrix *matrix, uint32_t row, con
   return (float)sum;
 }
 
-/* The input as the op's matrices see it, in scratch: normed where norm is not NULL, transformed, rounded. */
-static const float *take_input(test *t, wisp_op_kind kind, const float *x, uint32_t count, const float *norm) {
+/* The input as matrices see it, in scratch: normed where norm is not NULL, rounded where the model asks for it. */
+static const float *take_input(test *t, const float *x, uint32_t count, const float *norm) {
   const wisp_model *m = t->executor->plan->model;
   if (norm)
     wisp_reference_rmsnorm(x, norm, count, m->norm_epsilon, t->scratch);
   else
     memcpy(t->scratch, x, count * sizeof *x);
-  if (m->down_hadamard && kind == WISP_OP_DOWN) wisp_reference_hadamard(t->scratch, count);
   if (m->int8_activations) wisp_reference_round_int8(t->scratch, count);
   return t->scratch;
 }
@@ -125,7 +124,7 @@ static bool check_qkv(test *t, const snapshot *s) {
       {"q", &b->q, b->q_bias, b->q_norm, true}, {"k", &b->k, b->k_bias, b->k_norm, true}, {"v", &b->v, b->v_bias, NULL, false}};
   for (uint32_t c = 0; c < s->columns; c++) {
     const uint32_t position = s->position + c;
-    const float *input = take_input(t, WISP_OP_QKV, s->embedded + c * m->width, m->width, b->attn_norm);
+    const float *input = take_input(t, s->embedded + c * m->width, m->width, b->attn_norm);
     const uint16_t *kv = s->kv + (size_t)position * 2 * kv_rows;
     for (int part = 0; part < 3; part++) {
       const uint32_t heads = parts[part].matrix->rows / m->head_size;
@@ -162,13 +161,13 @@ static bool check_attention(test *t, const snapshot *s) {
 }
 
 /* after = before + M x, a few rows; with a post norm all rows. */
-static bool check_residual(test *t, const snapshot *s, wisp_op_kind kind, const wisp_matrix *matrix, const float *post_norm,
+static bool check_residual(test *t, const snapshot *s, const char *what, const wisp_matrix *matrix, const float *post_norm,
                            const float *x, const float *before, const float *after) {
   const wisp_model *m = t->executor->plan->model;
   float *y = t->scratch + 2 * (size_t)t->widest;
   const uint32_t rows = post_norm ? matrix->rows : ROWS;
   for (uint32_t c = 0; c < s->columns; c++) {
-    const float *input = take_input(t, kind, x + c * matrix->cols, matrix->cols, NULL);
+    const float *input = take_input(t, x + c * matrix->cols, matrix->cols, NULL);
     float magnitudes = 0;
     for (uint32_t i = 0; i < rows; i++) {
       float magnitude;
@@ -179,8 +178,7 @@ static bool check_residual(test *t, const snapshot *s, wisp_op_kind kind, const 
     for (uint32_t i = 0; i < rows; i++) {
       const uint32_t row = post_norm ? i : sampled_row(i, matrix->rows);
       const float was = before[c * matrix->rows + row];
-      if (!close_enough(t, wisp_op_name(kind), row, after[c * matrix->rows + row], was + y[i],
-                        magnitudes + fabsf(was) + fabsf(y[i])))
+      if (!close_enough(t, what, row, after[c * matrix->rows + row], was + y[i], magnitudes + fabsf(was) + fabsf(y[i])))
         return false;
     }
   }
@@ -191,7 +189,7 @@ static bool check_gate_up(test *t, const snapshot *s) {
   const wisp_model *m = t->executor->plan->model;
   const wisp_block *b = &m->blocks[0];
   for (uint32_t c = 0; c < s->columns; c++) {
-    const float *input = take_input(t, WISP_OP_GATE_UP, s->added + c * m->width, m->width, b->ffn_norm);
+    const float *input = take_input(t, s->added + c * m->width, m->width, b->ffn_norm);
     for (uint32_t i = 0; i < ROWS; i++) {
       const uint32_t row = sampled_row(i, m->ffn_width);
       float gate_magnitude, up_magnitude;
@@ -225,10 +223,10 @@ static bool check_pass(test *t, const snapshot *s, const int32_t *ids, wisp_op_k
   if (*blame = WISP_OP_QKV, !check_qkv(t, s)) return false;
   if (*blame = WISP_OP_ATTENTION, !check_attention(t, s)) return false;
   if (*blame = WISP_OP_ATTN_OUT,
-      !check_residual(t, s, *blame, &b->attn_out, b->attn_post_norm, s->attention, s->embedded, s->added))
+      !check_residual(t, s, "attn_out", &b->attn_out, b->attn_post_norm, s->attention, s->embedded, s->added))
     return false;
   if (*blame = WISP_OP_GATE_UP, !check_gate_up(t, s)) return false;
-  if (*blame = WISP_OP_DOWN, !check_residual(t, s, *blame, &b->down, b->ffn_post_norm, s->hidden, s->added, s->result))
+  if (*blame = WISP_OP_DOWN, !check_residual(t, s, "down", &b->down, b->ffn_post_norm, s->hidden, s->added, s->result))
     return false;
   if (*blame = WISP_OP_HEAD, !check_head(t, s)) return false;
   *blame = WISP_OP_SAMPLE;

@@ -84,7 +84,7 @@ static wisp_status bind_block(const binder *b, uint32_t index, wisp_block *block
       {"attn_output", &block->attn_out, m->width, q_rows},
       {"ffn_gate", &block->gate, m->ffn_width, m->width},
       {"ffn_up", &block->up, m->ffn_width, m->width},
-      {m->down_hadamard ? WISP_DOWN_HADAMARD : "ffn_down", &block->down, m->width, m->ffn_width},
+      {"ffn_down", &block->down, m->width, m->ffn_width},
   };
   const struct {
     const char *role;
@@ -104,7 +104,8 @@ static wisp_status bind_block(const binder *b, uint32_t index, wisp_block *block
   };
   char name[64];
   for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
-    snprintf(name, sizeof name, "blk.%u.%s.weight", index, matrices[i].role);
+    const bool transformed = m->int8_activations && matrices[i].cols % WISP_HADAMARD_GROUP == 0;
+    snprintf(name, sizeof name, "blk.%u.%s%s", index, matrices[i].role, transformed ? WISP_HADAMARD_SUFFIX : WISP_PLAIN_SUFFIX);
     WISP_TRY(bind_matrix(b, name, matrices[i].rows, matrices[i].cols, matrices[i].matrix));
   }
   for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
@@ -167,10 +168,6 @@ wisp_status wisp_model_bind(wisp_model *m, const wisp_gguf *gguf, const wisp_arc
   m->head_shared = !wisp_gguf_find_tensor(gguf, "output.weight");
   m->head = m->embedding;
   if (!m->head_shared) WISP_TRY(bind_matrix(&b, "output.weight", m->vocabulary, m->width, &m->head));
-  m->down_hadamard = wisp_gguf_find_tensor(gguf, "blk.0." WISP_DOWN_HADAMARD ".weight");
-  if (m->down_hadamard && m->ffn_width % 32)
-    return wisp_fail(b.host, WISP_ERROR_FORMAT, "%s: blk.0." WISP_DOWN_HADAMARD ".weight has rows of %u, no multiple of 32",
-                     gguf->name, m->ffn_width);
   for (uint32_t i = 0; i < m->weight_blocks; i++) WISP_TRY(bind_block(&b, i, &m->blocks[i]));
   if (architecture->traits & WISP_TRAIT_WINDOWS) WISP_TRY(bind_windows(&b));
   WISP_TRY(bind_vector(&b, "output_norm.weight", m->width, &m->final_norm));

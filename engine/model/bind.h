@@ -6,10 +6,6 @@
 #include "model/architecture.h"
 #include "model/model.h"
 
-/* In the place of ffn_down: its columns are transformed (wisp_model.down_hadamard). Another name, so that a program that does not
- * know the transform refuses the file instead of computing with the wrong weights. */
-#define WISP_DOWN_HADAMARD "ffn_down_hadamard"
-
 wisp_status wisp_model_bind(wisp_model *model, const wisp_gguf *gguf, const wisp_architecture *architecture);
 
 #endif

@@ -150,7 +150,6 @@ wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, cons
                         .norm_epsilon = 1e-5f,
                         .rope_theta = s->rope_theta,
                         .int8_activations = w8a8,
-                        .down_hadamard = w8a8,
                         .head_shared = true};
   if (s->repeat > 1) snprintf(model->architecture, sizeof model->architecture, "mobilellm");
   snprintf(model->name, sizeof model->name, "%s", s->name);

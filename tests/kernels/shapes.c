@@ -27,9 +27,8 @@ const shape shapes[] = {
   {"rounded",  256,  1, 1,   8,    4,   40,   40,  3, "q4_k q5_k q6_k f32 f32 f32 f32 q6_k",            true,  false, true,  "EQ", ""},
   {"biases",    64,  4, 2,  16,    4,   40,   80,  5, "f16",                                            false, false, false, "Q", "br"},
   {"gemma",    128,  4, 1,  32,   96,   60,  129,  5, "q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q8_0",        true,  false, false, "EQAOGD", "nPgsw"},
-  {"w8a8",      96,  3, 3,  32,   64,   45,   80,  4, "q8_0",                                           false, false, false, "QOGDH", "8pbh"},
-  {"w8a8 wide", 36,  1, 1,   8, 3616,   40,   40,  3, "f16 f16 f16 f16 f16 f16 q8_0 f16",               false, false, false, "D", "8h"},
-  {"hadamard",  36,  1, 1,   8, 3616,   40,   40,  3, "f32",                                            false, false, false, "D", "h"},
+  {"w8a8",      96,  3, 3,  32,   64,   45,   80,  4, "q8_0",                                           false, false, false, "QOGDH", "8pb"},
+  {"w8a8 wide", 36,  1, 1,   8, 3616,   40,   40,  3, "f16 f16 f16 f16 f16 f16 q8_0 f16",               false, false, false, "GD", "8"},
 };
 /* clang-format on */
 const uint32_t shape_count = sizeof shapes / sizeof *shapes;
@@ -197,7 +196,6 @@ wisp_status shape_model(wisp_model *model, const wisp_host *host, const shape *s
                         .gelu = shape_is(s, 'g'),
                         .qk_norm_plain = shape_is(s, 'p'),
                         .int8_activations = shape_is(s, '8'),
-                        .down_hadamard = shape_is(s, 'h'),
                         .head_shared = types[7] == types[8]};
   snprintf(model->name, sizeof model->name, "%s", s->name);
   model->blocks = wisp_arena_alloc(&model->arena, blocks, sizeof *model->blocks);

@@ -80,13 +80,11 @@ static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
     return wisp_fail_memory(host, "reference", (uint64_t)stride * cols * 4);
   }
   const bool rounded = t->bed->model.int8_activations && op->kind != WISP_OP_HEAD;
-  const bool transformed = t->bed->model.down_hadamard && op->kind == WISP_OP_DOWN;
   for (uint32_t c = 0; c < t->pool; c++) {
     if (op->norm)
       wisp_reference_rmsnorm(input + c * cols, op->norm, cols, t->bed->model.norm_epsilon, x + c * cols);
     else
       memcpy(x + c * cols, input + c * cols, cols * sizeof *x);
-    if (transformed) wisp_reference_hadamard(x + c * cols, cols);
     if (rounded) wisp_reference_round_int8(x + c * cols, cols);
   }
   for (uint32_t i = 0, at = 0; i < op->matrix_count; at += op->matrices[i++]->rows) {
