@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the scripts of this folder check with; sourced, $work being a folder of the script's own.
 # shellcheck shell=bash
-out=$work/out err=$work/err
+out=${work:?}/out err=$work/err
 passed=0 failed=0 skipped=0
 
 pass() { passed=$((passed + 1)); }
