@@ -48,6 +48,24 @@ vec4 load_input(uint column, uint vector, inout float squares) {
   return v;
 }
 
+// Inputs of one block of 32, transformed as in wisp_reference_hadamard, not yet rounded.
+void load_block(uint column, uint block, inout float squares, out vec4 x[8]) {
+  [[unroll]] for (uint i = 0u; i < 8u; i++)
+    x[i] = 32u * block + 4u * i < COLS ? load_input(column, 8u * block + i, squares) : vec4(0.0);
+  if (COLS % 32u != 0u) return;
+  [[unroll]] for (uint i = 0u; i < 8u; i++) {
+    const vec2 even = x[i].xz + x[i].yw, odd = x[i].xz - x[i].yw;
+    x[i] = 0.17677669529663689 * vec4(even.x + even.y, odd.x + odd.y, even.x - even.y, odd.x - odd.y);
+  }
+  [[unroll]] for (uint step = 1u; step < 8u; step <<= 1)
+    [[unroll]] for (uint i = 0u; i < 8u; i++)
+      if ((i & step) == 0u) {
+        const vec4 a = x[i], b = x[i + step];
+        x[i] = a + b;
+        x[i + step] = a - b;
+      }
+}
+
 #ifdef QKV
 // What norms the head of the workgroup's row `group_row`, whole heads being in the workgroup; its weights come with it.
 vec2 head_norm(uint group_row, uint row) {
@@ -96,22 +114,34 @@ void main() {
 #ifdef GATE_UP
   float up = 0.0;
 #endif
-  float largest = 0.0, inverse = 0.0;
+  float scale = 0.0, inverse = 0.0, zero = 0.0;
   if (ROUND == 1u) {
+    vec4 low = vec4(0.0), high = vec4(0.0), x[8];
     float unused = 0.0;
-    for (uint i = id; i < COLS / 4u; i += LOCAL) {
-      const vec4 v = abs(load_input(column, i, unused));
-      largest = max(largest, max(max(v.x, v.y), max(v.z, v.w)));
+    for (uint block = id; block < ROW_BLOCKS; block += LOCAL) {
+      load_block(column, block, unused, x);
+      [[unroll]] for (uint i = 0u; i < 8u; i++) {
+        low = min(low, x[i]);
+        high = max(high, x[i]);
+      }
     }
-    largest = reduce_max(largest);
-    inverse = largest > 0.0 ? 127.0 / largest : 0.0;
+    const float lowest = -reduce_max(-min(min(low.x, low.y), min(low.z, low.w)));
+    scale = (reduce_max(max(max(high.x, high.y), max(high.z, high.w))) - lowest) / 255.0;
+    inverse = scale > 0.0 ? 1.0 / scale : 0.0;
+    zero = clamp(roundEven(-lowest * inverse), 0.0, 255.0);
   }
   for (uint begin = 0u; begin < COLS; begin += TILE) {
     const uint features = min(TILE, COLS - begin);
-    for (uint i = id; i < TILE_VECTORS; i += LOCAL) {
-      vec4 v = 4u * i < features ? load_input(column, begin / 4u + i, squares) : vec4(0.0);
-      if (ROUND == 1u) v = largest / 127.0 * clamp(roundEven(v * inverse), -127.0, 127.0);
-      staged[i] = v;
+    if (ROUND == 1u) {
+      vec4 x[8];
+      for (uint block = id; block < TILE / 32u; block += LOCAL) {
+        load_block(column, begin / 32u + block, squares, x);
+        [[unroll]] for (uint i = 0u; i < 8u; i++)
+          staged[8u * block + i] = scale * clamp(roundEven(x[i] * inverse), -zero, 255.0 - zero);
+      }
+    } else {
+      for (uint i = id; i < TILE_VECTORS; i += LOCAL)
+        staged[i] = 4u * i < features ? load_input(column, begin / 4u + i, squares) : vec4(0.0);
     }
     barrier();
     if (row < ROWS) {

@@ -139,6 +139,11 @@ models() {
   env "$(driver lavapipe)" /usr/bin/python3 tests/model/check.py "$builds/$name/wisp" "$builds/models" --device "$device" --limit "$limit" "$@"
 }
 
+# What wisp calibrate sees in them, and what wisp convert makes of it: importance BUILD
+importance() {
+  /usr/bin/python3 tests/model/check_importance.py "$builds/$1/wisp" "$builds/importance"
+}
+
 # The arm64 build under qemu gives the ids and the text of this machine's build.
 arm64() {
   local text="Hello, wörld 123 こんにちは" ids answer passed=0 failed=0 name

@@ -35,6 +35,7 @@ for script in tests/behaviour/*.sh; do
   stage "behaviour-$(basename "$script" .sh)" 1200 'build-release downloads' behaviour "$script" release
 done
 stage models-cpu             300 'build-release'           models release cpu 1e-8
+stage importance             300 'build-release'           importance release
 stage models-lavapipe        600 'build-release'           models release vulkan 1e-6
 stage truth-cpu             2400 'build-release downloads' truth cpu
 stage truth-lavapipe        2400 'build-release downloads' truth lavapipe "${few[@]}"

@@ -3,12 +3,15 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "convert/equalize.h"
 #include "cpu/cpu.h"
+#include "cpu/reference.h"
 #include "cpu/threads.h"
 #include "model/gguf_write.h"
+#include "model/model.h"
 #include "model/model_file.h"
 #include "model/quant.h"
 
@@ -65,8 +68,9 @@ typedef struct conversion {
   wisp_equalizer equalizer;
   wisp_threads *threads;
   wisp_gguf_writer writer;
-  float *rows;  /* [threads][longest row] */
-  uint8_t *out; /* [out_bytes]: a converted chunk */
+  char (*names)[64]; /* [tensor_count]: where one changes; the writer keeps pointers to them */
+  float *rows;       /* [threads][longest row] */
+  uint8_t *out;      /* [out_bytes]: a converted chunk */
   size_t row_floats;
   uint64_t weights, done; /* of all tensors; converted */
   wisp_convert_result *result;
@@ -89,11 +93,18 @@ static bool named(wisp_text name, const char *wanted) {
   return name.size == strlen(wanted) && !memcmp(name.bytes, wanted, name.size);
 }
 
+static bool ends_with(wisp_text name, const char *suffix) {
+  const size_t length = strlen(suffix);
+  return name.size > length && !memcmp(name.bytes + name.size - length, suffix, length);
+}
+
+static bool is_transformed(const wisp_gguf_tensor *tensor) {
+  return tensor->dimensions == 2 && tensor->shape[0] % WISP_HADAMARD_GROUP == 0 &&
+         ends_with(tensor->name, WISP_HADAMARD_SUFFIX);
+}
+
 static bool is_matrix(const wisp_gguf_tensor *tensor) {
-  static const char suffix[] = ".weight";
-  const size_t length = sizeof suffix - 1;
-  return tensor->dimensions == 2 && tensor->name.size > length &&
-         !memcmp(tensor->name.bytes + tensor->name.size - length, suffix, length);
+  return is_transformed(tensor) || (tensor->dimensions == 2 && ends_with(tensor->name, WISP_PLAIN_SUFFIX));
 }
 
 static bool is_embedding(const wisp_gguf_tensor *tensor) {
@@ -103,6 +114,21 @@ static bool is_embedding(const wisp_gguf_tensor *tensor) {
 /* A row of w8a8 has one scale. Embedding and head are outside the blocks: they stay as in q8_0. */
 static bool one_scale(const conversion *c, const wisp_gguf_tensor *tensor) {
   return c->scheme->activation && is_matrix(tensor) && !is_embedding(tensor);
+}
+
+/* Whether rows are transformed in the output: as wisp_model_bind expects them. */
+static bool becomes_transformed(const conversion *c, const wisp_gguf_tensor *tensor) {
+  return one_scale(c, tensor) && tensor->shape[0] % WISP_HADAMARD_GROUP == 0;
+}
+
+/* Of a tensor in the output. */
+static wisp_text written_name(const conversion *c, const wisp_gguf_tensor *tensor) {
+  const bool from = is_transformed(tensor), to = becomes_transformed(c, tensor);
+  char *name = c->names[tensor - c->source->tensors];
+  if (from == to) return tensor->name;
+  const size_t stem = (size_t)tensor->name.size - strlen(from ? WISP_HADAMARD_SUFFIX : WISP_PLAIN_SUFFIX);
+  snprintf(name, sizeof *c->names, "%.*s%s", (int)stem, tensor->name.bytes, to ? WISP_HADAMARD_SUFFIX : WISP_PLAIN_SUFFIX);
+  return wisp_text_of(name);
 }
 
 /* Vectors are read as floats by every program; what is neither vector nor matrix stays as it is. */
@@ -124,11 +150,13 @@ static uint64_t weights_of(const wisp_gguf_tensor *tensor) {
 /* Fills the writer's table, and learns what buffers are needed. */
 static wisp_status decide(conversion *c) {
   bool lossy_twice = false;
+  c->names = wisp_host_alloc(c->host, (size_t)c->source->tensor_count, sizeof *c->names);
+  if (!c->names) return wisp_fail_memory(c->host, "names of tensors", c->source->tensor_count * sizeof *c->names);
   for (uint64_t i = 0; i < c->source->tensor_count; i++) {
     const wisp_gguf_tensor *tensor = &c->source->tensors[i];
     bool fallback;
     const wisp_dtype_info *type = target_of(c, tensor, &fallback);
-    WISP_TRY(wisp_gguf_writer_add(&c->writer, tensor->name, type, tensor->dimensions, tensor->shape));
+    WISP_TRY(wisp_gguf_writer_add(&c->writer, written_name(c, tensor), type, tensor->dimensions, tensor->shape));
     if (fallback) {
       c->result->fallbacks++;
       wisp_log(c->host, WISP_LOG_INFO, "%.*s: rows of %" PRIu64 " cannot be %s: stored as %s", WISP_TEXT_ARGS(tensor->name),
@@ -203,6 +231,7 @@ static void convert_rows(void *argument, uint32_t part, uint32_t parts, uint32_t
     const float factor = k->factors.rows ? k->factors.rows[k->first + i] : 1;
     for (uint64_t j = 0; j < cols && (k->factors.rows || k->factors.columns); j++)
       row[j] *= k->factors.columns ? k->factors.columns[j] * factor : factor;
+    if (is_transformed(k->tensor) != becomes_transformed(k->c, k->tensor)) wisp_reference_hadamard(row, (uint32_t)cols);
     quantize_row(k, row, k->c->out + i * to);
   }
 }
@@ -224,7 +253,7 @@ static wisp_status convert_tensor(conversion *c, const wisp_gguf_tensor *tensor)
   for (k.first = 0; k.first < rows; k.first += k.count) {
     k.count = rows - k.first < step ? rows - k.first : step;
     const uint8_t *converted = c->out;
-    if (k.type == tensor->type && !one_scale(c, tensor) && !k.factors.columns && !k.factors.rows) {
+    if (k.type == tensor->type && !one_scale(c, tensor) && !is_transformed(tensor) && !k.factors.columns && !k.factors.rows) {
       converted = tensor->data + k.first * to; /* as it is */
     } else {
       const uint32_t parts = 4 * wisp_threads_count(c->threads);
@@ -285,6 +314,7 @@ wisp_status wisp_convert(const wisp_convert_params *params, wisp_convert_result 
   conversion c = {.params = params, .host = &params->host, .result = result};
   *result = (wisp_convert_result){0};
   const wisp_status status = convert(&c);
+  wisp_host_free(c.host, c.names);
   wisp_host_free(c.host, c.rows);
   wisp_host_free(c.host, c.out);
   wisp_gguf_writer_close(&c.writer);

@@ -39,8 +39,9 @@ typedef void wisp_attention_fn(const float *q, const wisp_kv_slot *slot, uint32_
 /* gate[n] = activation(gate) * up: silu(g) = g / (1 + exp(-g)); gelu(g) = g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))). */
 typedef void wisp_activation_fn(float *gate, const float *up, uint32_t n);
 
-/* Rounds x[n] to 8 bits under one scale and back, in place: x = q * s, s = max|x| / 127, q = x / s to the nearest, ties to
- * even. */
+/* What a matrix of a w8a8 model is multiplied with, made of x[n] in place: the Walsh-Hadamard transform of each 32 numbers, if
+ * n is a multiple of 32, then rounded to 8 bits under one scale and zero point: (q - z) * s with q in [0, 255], s = (high -
+ * low) / 255, z = -low / s, where [low, high] spans all n and 0; to the nearest, ties to even. */
 typedef void wisp_round_int8_fn(float *x, uint32_t n);
 
 typedef struct wisp_cpu_kernels {

@@ -181,11 +181,30 @@ void wisp_reference_gelu_mul(float *gate, const float *up, uint32_t n) {
   }
 }
 
+void wisp_reference_hadamard(float *x, uint32_t n) {
+  const float factor = 0.17677669529663689f; /* 1 / sqrt(32) */
+  for (float *group = x; group < x + n; group += WISP_HADAMARD_GROUP) {
+    for (uint32_t step = 1; step < WISP_HADAMARD_GROUP; step *= 2)
+      for (uint32_t i = 0; i < WISP_HADAMARD_GROUP; i++) {
+        if (i & step) continue;
+        const float a = group[i], b = group[i + step];
+        group[i] = a + b;
+        group[i + step] = a - b;
+      }
+    for (uint32_t i = 0; i < WISP_HADAMARD_GROUP; i++) group[i] *= factor;
+  }
+}
+
 void wisp_reference_round_int8(float *x, uint32_t n) {
-  float largest = 0;
-  for (uint32_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(x[i]));
-  const float scale = largest / 127, inverse = scale >= FLT_MIN ? 1 / scale : 0;
-  for (uint32_t i = 0; i < n; i++) x[i] = wisp_search_round(x[i] * inverse, -127, 127) * scale;
+  float low = 0, high = 0;
+  if (n % WISP_HADAMARD_GROUP == 0) wisp_reference_hadamard(x, n);
+  for (uint32_t i = 0; i < n; i++) {
+    low = fminf(low, x[i]);
+    high = fmaxf(high, x[i]);
+  }
+  const float scale = (high - low) / 255, inverse = scale >= FLT_MIN ? 1 / scale : 0;
+  const float zero = wisp_search_round(-low * inverse, 0, 255);
+  for (uint32_t i = 0; i < n; i++) x[i] = wisp_search_round(x[i] * inverse, -zero, 255 - zero) * scale;
 }
 
 const wisp_cpu_kernels wisp_reference_kernels = {

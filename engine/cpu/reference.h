@@ -16,6 +16,10 @@ wisp_activation_fn wisp_reference_silu_mul;
 wisp_activation_fn wisp_reference_gelu_mul;
 wisp_round_int8_fn wisp_reference_round_int8;
 
+/* The Walsh-Hadamard transform of each 32 numbers of x[n] in place, n a multiple of 32: y[i] = sum over j of
+ * (-1)^popcount(i & j) x[j] / sqrt(32). Its own inverse. */
+void wisp_reference_hadamard(float *x, uint32_t n);
+
 extern const wisp_cpu_kernels wisp_reference_kernels;
 
 #endif

@@ -104,7 +104,8 @@ static wisp_status bind_block(const binder *b, uint32_t index, wisp_block *block
   };
   char name[64];
   for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
-    snprintf(name, sizeof name, "blk.%u.%s.weight", index, matrices[i].role);
+    const bool transformed = m->int8_activations && matrices[i].cols % WISP_HADAMARD_GROUP == 0;
+    snprintf(name, sizeof name, "blk.%u.%s%s", index, matrices[i].role, transformed ? WISP_HADAMARD_SUFFIX : WISP_PLAIN_SUFFIX);
     WISP_TRY(bind_matrix(b, name, matrices[i].rows, matrices[i].cols, matrices[i].matrix));
   }
   for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {

@@ -22,6 +22,12 @@ static inline uint64_t wisp_matrix_bytes(const wisp_matrix *matrix) {
   return matrix->rows * wisp_matrix_row_bytes(matrix);
 }
 
+/* How the names of matrices end. Transformed ones have another name, so that a program that does not know the transform refuses
+ * the file instead of computing with the wrong weights. */
+#define WISP_PLAIN_SUFFIX ".weight"
+#define WISP_HADAMARD_SUFFIX ".hadamard"
+enum { WISP_HADAMARD_GROUP = 32 };
+
 typedef struct wisp_block {
   const float *attn_norm; /* [width] */
   wisp_matrix q;          /* [heads * head_size][width]; rows 2i, 2i+1 of a head are one RoPE pair */
@@ -48,7 +54,8 @@ typedef struct wisp_model {
   uint32_t block_repeat;   /* each is run so many times in a row */
   float norm_epsilon;
   float rope_theta;
-  bool int8_activations;     /* w8a8: what a block's matrix is multiplied with is rounded to 8 bits, one scale for each token */
+  bool int8_activations;     /* w8a8: what a block's matrix is multiplied with is transformed and rounded to 8 bits, a scale a
+                              * token:     wisp_round_int8_fn; rows of a multiple of 32 are transformed likewise */
   const float *rope_factors; /* [head_size / 2] divisors of the frequencies, or NULL */
   float rope_divisor;        /* of all frequencies; 1 = none */
   float rope_theta_windowed; /* of blocks with a window; 0 = rope_theta, without factors or divisor otherwise */

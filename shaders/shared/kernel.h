@@ -75,7 +75,7 @@
 #define WISP_C_ADD 34       /* residual: 1: y += M x; 0: y = M x */
 #define WISP_C_GELU 35      /* gate_up: 1: GELU, tanh-approximated, for SiLU */
 #define WISP_C_WINDOW 36    /* attention: positions that a token sees, itself included; 0 = all */
-#define WISP_C_ROUND 37     /* matrix: 1: inputs are rounded to 8 bits, a scale for each token */
+#define WISP_C_ROUND 37     /* matrix: 1: inputs are transformed and rounded as in wisp_round_int8_fn */
 #define WISP_C_COUNT 38
 
 /* Push constants: fixed when recorded, the same for every token. */

@@ -12,55 +12,8 @@ wisp=$(realpath "$1")/wisp model=$(realpath "$2")
 work=$(mktemp -d)
 mounted=
 trap '[ "$mounted" ] && umount "$mounted"; rm -rf "$work"' EXIT
-out=$work/out err=$work/err
-passed=0 failed=0 skipped=0
-
-pass() { passed=$((passed + 1)); }
-skip() { skipped=$((skipped + 1)); echo "skip  $1: $2"; }
-fail() {
-  failed=$((failed + 1))
-  echo "FAIL  $1: $2"
-  sed 's/^/        stderr: /' "$err" | head -n 5
-}
-run() {
-  "$@" >"$out" 2>"$err" </dev/null
-  code=$?
-}
-
-# good NAME COMMAND...: exit code 0.
-good() {
-  local name=$1
-  shift
-  run "$@"
-  if [ $code -eq 0 ]; then pass; else fail "$name" "exit code $code, expected 0"; fi
-}
-
-# bad NAME CODE PATTERN COMMAND...: the exit code, one line on stderr that matches, nothing on stdout, no temporary file left.
-bad() {
-  local name=$1 expected=$2 pattern=$3
-  shift 3
-  run "$@"
-  if [ "$code" -ne "$expected" ]; then
-    fail "$name" "exit code $code, expected $expected"
-  elif [ "$(wc -l <"$err")" -ne 1 ] || ! grep -qE -- "$pattern" "$err"; then
-    fail "$name" "not one line that matches '$pattern'"
-  elif [ -s "$out" ]; then
-    fail "$name" "text on stdout"
-  elif find "$work" -name '*.tmp' | grep -q .; then
-    fail "$name" "a temporary file was left"
-    find "$work" -name '*.tmp' -delete
-  else
-    pass
-  fi
-}
-
-# json NAME EXPRESSION: of the last run's stdout, parsed as d.
-json() {
-  if python3 -c '
-import json, sys
-d = json.load(open(sys.argv[1]))
-sys.exit(0 if eval(sys.argv[2]) else 1)' "$out" "$2" 2>>"$err"; then pass; else fail "$1" "does not hold: $2"; fi
-}
+# shellcheck source=tests/behaviour/checks.bash
+. "$(dirname "$0")/checks.bash"
 
 # A llama of two blocks with random f32 weights: width 64 (or the second argument), no tokenizer.
 tiny() {
@@ -179,5 +132,4 @@ if [ $code -eq 1 ] && [ "$(wc -l <"$err")" -eq 1 ] && grep -q interrupted "$err"
 if [ "$(cat "$work/old.gguf")" = "an old file" ]; then pass; else fail "after all this" "the old file is gone"; fi
 if find "$work" -name '*.tmp' | grep -q .; then fail "after all this" "a temporary file is left"; else pass; fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+checked

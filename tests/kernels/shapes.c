@@ -28,6 +28,7 @@ const shape shapes[] = {
   {"biases",    64,  4, 2,  16,    4,   40,   80,  5, "f16",                                            false, false, false, "Q", "br"},
   {"gemma",    128,  4, 1,  32,   96,   60,  129,  5, "q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q8_0",        true,  false, false, "EQAOGD", "nPgsw"},
   {"w8a8",      96,  3, 3,  32,   64,   45,   80,  4, "q8_0",                                           false, false, false, "QOGDH", "8pb"},
+  {"w8a8 wide", 36,  1, 1,   8, 3616,   40,   40,  3, "f16 f16 f16 f16 f16 f16 q8_0 f16",               false, false, false, "GD", "8"},
 };
 /* clang-format on */
 const uint32_t shape_count = sizeof shapes / sizeof *shapes;

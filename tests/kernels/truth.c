@@ -52,7 +52,8 @@ static uint32_t op_rows(const wisp_op *op) {
   return rows;
 }
 
-/* Inputs that lie between two steps of 8 bits may be rounded to either: two of them, with the row's largest weight. */
+/* Inputs that lie between two steps of 8 bits may be rounded to either, and so may the zero point, which takes the input at the
+ * range's end with it: two of them, with the row's largest weight. */
 static void allow_steps(const float *x, const float *sizes, uint32_t rows, uint32_t cols, float bound, float *magnitudes) {
   float step = 0;
   for (uint32_t i = 0; i < cols; i++) step = fmaxf(step, fabsf(x[i]) / 127);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks wisp logits on the checkpoints of make_checkpoints.py, whole prompt and token by token.
+"""Checks wisp logits on the checkpoints of make_checkpoints.py, whole prompt and token by token, against forward.py and, where
+transformers has the architecture, against its logits in transformers.json.
 
     check.py WISP FOLDER [--device D] [--limit NMSE] [NAME...]
 
@@ -15,6 +16,7 @@ import sys
 import numpy as np
 
 import make_checkpoints
+import make_transformers
 
 
 def logits(wisp, folder, ids, device, *options):
@@ -23,6 +25,17 @@ def logits(wisp, folder, ids, device, *options):
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr else f"exit code {done.returncode}")
     return np.array(json.loads(done.stdout)["logits"])
+
+
+def nmse(found, truth):
+    return float(np.sum((found - truth) ** 2) / np.sum(truth**2))
+
+
+def witness_error(found, folder, witness):
+    """NMSE of the witness's positions; its logits hold for one checkpoint only."""
+    if make_transformers.fingerprint(folder) != witness["sha256"]:
+        raise RuntimeError("transformers.json is of another checkpoint; make_transformers.py makes it anew")
+    return nmse(found[witness["positions"]], np.array(witness["logits"]))
 
 
 def sharing_problems(wisp, folder, device):
@@ -54,6 +67,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=float, default=1e-8)
     arguments = parser.parse_intermixed_args()
+    witnesses = json.loads(make_transformers.FILE.read_text(encoding="utf-8"))["checkpoints"]
     passed = failed = 0
     for name in arguments.names or make_checkpoints.CHECKPOINTS:
         folder = make_checkpoints.write(arguments.folder, name)
@@ -62,8 +76,11 @@ def main():
         for how in ([], ["--step"]):
             try:
                 found = logits(arguments.wisp, folder, expected["ids"], arguments.device, *how)
-                error = float(np.sum((found - truth) ** 2) / np.sum(truth**2))
+                error = nmse(found, truth)
                 said = f"NMSE {error:.1e}"
+                if name in witnesses:
+                    second = witness_error(found, folder, witnesses[name])
+                    said, error = f"{said}, {second:.1e} against transformers", max(error, second)
             except RuntimeError as problem:
                 error, said = float("inf"), str(problem)
             good = error <= arguments.limit

@@ -155,8 +155,9 @@ def add_scales(weights, bits, random):
         weights[name.replace(".weight", ".weight_clip_val")] = (3 * steps / 4096).astype(np.float32)
 
 
-def write(folder, name):
-    changes, dtype, container = CHECKPOINTS[name]
+def draw(name):
+    """config, weights, and the generator that drew them."""
+    changes, dtype, _ = CHECKPOINTS[name]
     config = {**BASE, **changes, "torch_dtype": {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[dtype]}
     random = np.random.default_rng(list(name.encode()))
     weights = {
@@ -164,7 +165,12 @@ def write(folder, name):
     }
     if "w_bits" in config:
         add_scales(weights, config["w_bits"], random)
+    return config, weights, random
 
+
+def write(folder, name):
+    _, dtype, container = CHECKPOINTS[name]
+    config, weights, random = draw(name)
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

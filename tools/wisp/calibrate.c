@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "commands.h"
-#include "common/file.h"
 #include "common/model.h"
 #include "common/output.h"
 #include "common/platform.h"
@@ -22,7 +21,7 @@ static int gather(const calibrate_options *options, wisp_engine *engine, const t
   wisp_calibrate_params params = wisp_calibrate_params_defaults();
   params.ids = ids->ids;
   params.count = ids->count;
-  params.window = options->window;
+  params.window = ids->count < options->window ? (uint32_t)ids->count : options->window;
   if (options->limit && params.count > (size_t)options->limit * params.window)
     params.count = (size_t)options->limit * params.window;
   output out;
@@ -37,12 +36,11 @@ static int gather(const calibrate_options *options, wisp_engine *engine, const t
   return code;
 }
 
-static int run(const calibrate_options *options, const char *text, size_t size) {
+static int run(const calibrate_options *options) {
   wisp_engine *engine = NULL;
   tokens ids = {0};
   int code = model_open(&options->model, WISP_LOAD_ALL, &engine);
-  if (code == REPORT_DONE) code = tokens_from_text(engine, text, size, WISP_TOKENIZE_PLAIN, &ids);
-  if (code == REPORT_DONE && ids.count == 0) code = report_error("%s: holds no text", options->file);
+  if (code == REPORT_DONE) code = tokens_from_file(engine, options->file, 1, &ids);
   if (code == REPORT_DONE) code = gather(options, engine, &ids);
   free(ids.ids);
   wisp_engine_destroy(&engine);
@@ -72,10 +70,5 @@ int command_calibrate(int argc, char **argv) {
   if (!o.output) return args_mistake(&command, "no output given; use -o FILE");
   if (platform_same_file(o.model.path, o.output) || platform_same_file(o.file, o.output))
     return args_mistake(&command, "'%s' is both an input and the output", o.output);
-  char *text;
-  size_t size;
-  if (!file_read(o.file, &text, &size)) return REPORT_FAILED;
-  code = run(&o, text, size);
-  free(text);
-  return code;
+  return run(&o);
 }

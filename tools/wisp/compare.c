@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "commands.h"
-#include "common/file.h"
 #include "common/json.h"
 #include "common/model.h"
 #include "common/report.h"
@@ -165,13 +164,11 @@ static int measure(const compare_options *options, comparison *c, const tokens *
   return REPORT_DONE;
 }
 
-static int run(const compare_options *options, const char *text, size_t size) {
+static int run(const compare_options *options) {
   comparison c = {0};
   tokens ids = {0};
   int code = open_sides(options, &c);
-  if (code == REPORT_DONE) code = tokens_from_text(c.sides[0].engine, text, size, WISP_TOKENIZE_PLAIN, &ids);
-  if (code == REPORT_DONE && ids.count < 2)
-    code = report_error("%s: has %zu tokens, at least 2 are needed", options->file, ids.count);
+  if (code == REPORT_DONE) code = tokens_from_file(c.sides[0].engine, options->file, 2, &ids);
   if (code == REPORT_DONE) code = measure(options, &c, &ids);
   free(ids.ids);
   free(c.divergences);
@@ -218,10 +215,5 @@ int command_compare(int argc, char **argv) {
     if (code != ARGS_OK) return code;
   }
   if (!o.file) return args_mistake(&command, "no text given; use -f FILE");
-  char *text;
-  size_t size;
-  if (!file_read(o.file, &text, &size)) return REPORT_FAILED;
-  code = run(&o, text, size);
-  free(text);
-  return code;
+  return run(&o);
 }

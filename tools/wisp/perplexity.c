@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "commands.h"
-#include "common/file.h"
 #include "common/json.h"
 #include "common/model.h"
 #include "common/report.h"
@@ -85,14 +84,11 @@ static int measure(const perplexity_options *options, wisp_engine *engine, const
   return REPORT_DONE;
 }
 
-static int run(const perplexity_options *options, const char *text, size_t size) {
+static int run(const perplexity_options *options) {
   wisp_engine *engine = NULL;
   tokens ids = {0};
   int code = model_open(&options->model, WISP_LOAD_ALL, &engine);
-  if (code == REPORT_DONE) code = tokens_from_text(engine, text, size, WISP_TOKENIZE_PLAIN, &ids);
-  if (code == REPORT_DONE && ids.count < 2) {
-    code = report_error("%s: has %zu tokens, perplexity needs at least 2", options->file, ids.count);
-  }
+  if (code == REPORT_DONE) code = tokens_from_file(engine, options->file, 2, &ids);
   if (code == REPORT_DONE) code = measure(options, engine, &ids);
   free(ids.ids);
   wisp_engine_destroy(&engine);
@@ -122,10 +118,5 @@ int command_perplexity(int argc, char **argv) {
   if (o.model.context && o.model.context < o.window) {
     return args_mistake(&command, "--ctx %u is smaller than a window of %u tokens", o.model.context, o.window);
   }
-  char *text;
-  size_t size;
-  if (!file_read(o.file, &text, &size)) return REPORT_FAILED;
-  code = run(&o, text, size);
-  free(text);
-  return code;
+  return run(&o);
 }

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "common/file.h"
 #include "common/report.h"
 
 int tokens_from_text(const wisp_engine *engine, const char *text, size_t size, unsigned flags, tokens *result) {
@@ -27,6 +28,19 @@ int tokens_from_text(const wisp_engine *engine, const char *text, size_t size, u
   }
   result->count = count;
   return REPORT_DONE;
+}
+
+int tokens_from_file(const wisp_engine *engine, const char *path, size_t least, tokens *result) {
+  char *text;
+  size_t size;
+  *result = (tokens){0};
+  if (!file_read(path, &text, &size)) return REPORT_FAILED;
+  const int code = tokens_from_text(engine, text, size, WISP_TOKENIZE_PLAIN, result);
+  free(text);
+  if (code != REPORT_DONE || result->count >= least) return code;
+  free(result->ids);
+  result->ids = NULL;
+  return report_error("%s: has %zu tokens, at least %zu are needed", path, result->count, least);
 }
 
 int tokens_from_chat(const wisp_engine *engine, const wisp_message *messages, size_t count, tokens *result) {
