@@ -56,8 +56,7 @@ void wvk_features_chain(struct wvk_features *f, const bool has[WVK_EXT_COUNT]) {
   if (has[WVK_EXT_STORAGE8]) chain(&f->head, &f->storage8, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES);
   if (has[WVK_EXT_MEMORY_MODEL])
     chain(&f->head, &f->memory_model, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES);
-  if (has[WVK_EXT_ATOMIC64])
-    chain(&f->head, &f->atomic64, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_ATOMIC_INT64_FEATURES);
+  if (has[WVK_EXT_ATOMIC64]) chain(&f->head, &f->atomic64, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_ATOMIC_INT64_FEATURES);
   if (has[WVK_EXT_TIMELINE]) chain(&f->head, &f->timeline, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES);
   if (has[WVK_EXT_SUBGROUP_SIZE])
     chain(&f->head, &f->subgroup_size, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);

@@ -54,9 +54,10 @@ static const struct limit {
 };
 
 static const struct wvk_profile tier0 = {
-    "tier0", "max_workgroup=256,shared_memory=16384,push_constants=128,max_storage_range=134217728,storage_buffers=8,"
-             "dynamic_storage_buffers=4,storage_alignment=256,max_allocation=1073741824,-float16,-int8,-storage16,-storage8,"
-             "-subgroup,-int_dot,-memory_model,-atomic64,-cooperative_matrix,-timeline_semaphore,-timestamps,-subgroup_size_control"};
+    "tier0",
+    "max_workgroup=256,shared_memory=16384,push_constants=128,max_storage_range=134217728,storage_buffers=8,"
+    "dynamic_storage_buffers=4,storage_alignment=256,max_allocation=1073741824,-float16,-int8,-storage16,-storage8,"
+    "-subgroup,-int_dot,-memory_model,-atomic64,-cooperative_matrix,-timeline_semaphore,-timestamps,-subgroup_size_control"};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 

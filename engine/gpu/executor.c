@@ -185,8 +185,7 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
   if (!e->compile_only) {
     WISP_TRY(wisp_gpu_selftest(e));
     WISP_TRY(wisp_persistent_open(e));
-    if (!e->persistent.available)
-      wisp_log(e->host, WISP_LOG_INFO, "decode: a dispatch for each op (in one dispatch: %s)", e->persistent.why_not);
+    wisp_log(e->host, WISP_LOG_INFO, "decode: %s", e->persistent.decode);
   }
   save_cache(e, &params->cache);
   wisp_log(e->host, WISP_LOG_INFO, "vulkan:%u %s, tier %s, %s reductions, %u pipelines", wvk_device_index(e->device),
@@ -262,6 +261,7 @@ static void gpu_get_stats(wisp_executor *executor, wisp_engine_stats *stats) {
   const wvk_counters counters = wvk_device_counters(e->device);
   wisp_gpu_device_info(wvk_device_caps(e->device), wvk_device_index(e->device), &stats->device);
   stats->threads = 0;
+  stats->decode = e->persistent.decode;
   stats->device_bytes = counters.allocated_bytes;
   stats->peak_device_bytes = counters.peak_allocated_bytes;
   stats->pipelines_built = counters.pipelines_built;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gpu/persistent.h"
 
-#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +27,15 @@ static const struct {
   const char *seen;
 } known[] = {{0x10de, "NVIDIA H100"}};
 
+static void refuse(wisp_persistent *p, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  const size_t length = (size_t)snprintf(p->decode, sizeof p->decode, "dispatches: ");
+  vsnprintf(p->decode + length, sizeof p->decode - length, format, arguments);
+  va_end(arguments);
+  p->available = false;
+}
+
 /* ---- Whether and how ---- */
 
 typedef struct shape { /* of the dispatch */
@@ -34,11 +43,12 @@ typedef struct shape { /* of the dispatch */
   uint32_t held; /* registers of an invocation for weights of the next block; 0 = none */
 } shape;
 
-#define REFUSE(...) return (snprintf(p->why_not, sizeof p->why_not, __VA_ARGS__), false)
+#define REFUSE(...) return (refuse(p, __VA_ARGS__), false)
 
 /* What the environment asks for: fields left 0 are for the device to choose. */
 static bool read_wish(wisp_persistent *p, const wvk_caps *caps, shape *wish) {
   const char *text = getenv("WISP_PERSISTENT");
+  if (text && !*text) text = NULL;
   *wish = (shape){0};
   if (text && !strcmp(text, "0")) REFUSE("WISP_PERSISTENT=0");
   if (text && strcmp(text, "1") && sscanf(text, "%ux%ux%u", &wish->groups, &wish->local, &wish->split) < 1)
@@ -315,8 +325,7 @@ wisp_status wisp_persistent_timeline_open(gpu_timeline *t) {
   if (!e->persistent.available) return WISP_OK;
   if (wvk_buffer_size(t->kv) > wvk_device_caps(e->device)->max_storage_range) return WISP_OK;
   if (find_pipeline(e, t->context.kv_f32, &t->persistent.pipeline) != WISP_OK) { /* the runtime has warned */
-    e->persistent.available = false;
-    snprintf(e->persistent.why_not, sizeof e->persistent.why_not, "the driver refuses the kernel");
+    refuse(&e->persistent, "the driver refuses the kernel");
     return WISP_OK;
   }
   WISP_TRY(create_set(t));
@@ -345,8 +354,10 @@ bool wisp_persistent_failed(gpu_timeline *t) {
   if (!step[WISP_STEP_FAILED]) return false;
   step[WISP_STEP_FAILED] = 0;
   wvk_buffer_flush(t->step, 0, WISP_STEP_WORDS * 4);
-  t->persistent.active = t->executor->persistent.available = false;
-  snprintf(t->executor->persistent.why_not, sizeof t->executor->persistent.why_not, "workgroups waited in vain for each other");
+  t->persistent.active = false;
+  pthread_mutex_lock(&t->executor->mutex);
+  refuse(&t->executor->persistent, "workgroups waited in vain for each other");
+  pthread_mutex_unlock(&t->executor->mutex);
   return true;
 }
 
@@ -386,9 +397,7 @@ static wisp_status compare(gpu_executor *e, float *logits) {
     power += (double)expected[i] * (double)expected[i];
   }
   if (error <= 1e-6 * power && found_next == expected_next) return WISP_OK; /* NaN is not */
-  p->available = false;
-  snprintf(p->why_not, sizeof p->why_not, "wrong results: NMSE %.3g, token %d for %d", error / power, found_next,
-           expected_next);
+  refuse(p, "wrong results: NMSE %.3g, token %d for %d", error / power, found_next, expected_next);
   return WISP_OK;
 }
 
@@ -408,7 +417,7 @@ wisp_status wisp_persistent_open(gpu_executor *e) {
   const wisp_status status = compare(e, logits);
   wisp_host_free(e->host, logits);
   if (status == WISP_OK && p->available)
-    wisp_log(e->host, WISP_LOG_INFO, "decode: one dispatch a token, %u workgroups of %u", s.groups, s.local);
+    snprintf(p->decode, sizeof p->decode, "persistent: %u workgroups of %u", s.groups, s.local);
   return status;
 }
 

@@ -14,7 +14,7 @@ typedef struct gpu_timeline gpu_timeline;
 
 typedef struct wisp_persistent {
   bool available;
-  char why_not[160]; /* empty where available */
+  char decode[200]; /* "persistent: SHAPE" or "dispatches: why not" */
   wvk_layout *layout;
   wvk_pipeline *pipelines[2];       /* KV as f16, as f32: built when first needed, under the executor's mutex */
   uint32_t constants[WISP_P_COUNT]; /* all but KV_F32 */
@@ -29,7 +29,7 @@ typedef struct wisp_persistent_state { /* of a timeline */
 } wisp_persistent_state;
 
 /* Decides whether this model on this device takes the path, and compares it with dispatches on a few tokens. What speaks
- * against it is in why_not; only errors of the device itself fail. The environment variable WISP_PERSISTENT: 0 = never; 1 =
+ * against it is in decode; only errors of the device itself fail. The environment variable WISP_PERSISTENT: 0 = never; 1 =
  * also on devices where it was not seen to work; GROUPSxLOCAL or GROUPSxLOCALxSPLIT = likewise, with that shape. */
 wisp_status wisp_persistent_open(gpu_executor *executor);
 void wisp_persistent_close(gpu_executor *executor);

@@ -231,8 +231,8 @@ static void write_step(gpu_timeline *t, uint32_t position, uint32_t count) {
 static wisp_status run_decode(gpu_timeline *t, wvk_commands *commands) {
   WISP_TRY(run(t, commands));
   if (!wisp_persistent_failed(t)) return WISP_OK;
-  wisp_log(t->executor->host, WISP_LOG_WARN, "%s: %s; decoding with a dispatch for each op",
-           wvk_device_caps(t->executor->device)->name, t->executor->persistent.why_not);
+  wisp_log(t->executor->host, WISP_LOG_WARN, "%s: %s", wvk_device_caps(t->executor->device)->name,
+           t->executor->persistent.decode);
   WISP_TRY(record_decode(t, t->one, 1));
   WISP_TRY(record_decode(t, t->many, WISP_GPU_MANY));
   write_step(t, t->base.length, 1);

@@ -33,15 +33,15 @@
 #define WISP_P_ATTN_NORM 23 /* uvec4 inside the window, as the next ones */
 #define WISP_P_FFN_NORM 24
 #define WISP_P_FINAL_NORM 25
-#define WISP_P_BIAS 26    /* of q, k and v behind each other; 0 = none */
+#define WISP_P_BIAS 26     /* of q, k and v behind each other; 0 = none */
 #define WISP_P_MATRICES 27 /* layout, quants (uvec4), scales (word) of q, k, v, attn_out, gate, up, down, embedding, head */
-#define WISP_P_SLICES 54 /* invocations that share a row, for qkv, attn_out, gate_up, down, head */
-#define WISP_P_PARTS 59  /* units of a block of 32 weights, likewise: 1, 2 or 4 */
-#define WISP_P_HOLD 64   /* units that an invocation holds a block ahead, for qkv, attn_out, gate_up, down */
-#define WISP_P_AHEAD 68  /* positions of the KV slot that an invocation reads at once; over 2: before q is made */
-#define WISP_P_SPLIT 69  /* positions that one workgroup of attention takes at least */
-#define WISP_P_SPLITS 70 /* at most */
-#define WISP_P_SPINS 71  /* looks at a mail before it counts as lost */
+#define WISP_P_SLICES 54   /* invocations that share a row, for qkv, attn_out, gate_up, down, head */
+#define WISP_P_PARTS 59    /* units of a block of 32 weights, likewise: 1, 2 or 4 */
+#define WISP_P_HOLD 64     /* units that an invocation holds a block ahead, for qkv, attn_out, gate_up, down */
+#define WISP_P_AHEAD 68    /* positions of the KV slot that an invocation reads at once; over 2: before q is made */
+#define WISP_P_SPLIT 69    /* positions that one workgroup of attention takes at least */
+#define WISP_P_SPLITS 70   /* at most */
+#define WISP_P_SPINS 71    /* looks at a mail before it counts as lost */
 #define WISP_P_COUNT 72
 
 /* At most: elements of a vector that an invocation takes, units that it holds in a phase. */

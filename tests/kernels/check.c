@@ -14,6 +14,7 @@ static const struct {
     {WISP_NEEDS_STORAGE16, offsetof(wvk_caps, storage16)},       {WISP_NEEDS_INT8, offsetof(wvk_caps, int8)},
     {WISP_NEEDS_STORAGE8, offsetof(wvk_caps, storage8)},         {WISP_NEEDS_INT_DOT, offsetof(wvk_caps, int_dot)},
     {WISP_NEEDS_MEMORY_MODEL, offsetof(wvk_caps, memory_model)}, {WISP_NEEDS_COOPMAT, offsetof(wvk_caps, cooperative_matrix)},
+    {WISP_NEEDS_ATOMIC64, offsetof(wvk_caps, atomic64)},
 };
 
 bool check_supported(const wisp_shader *shader, const wvk_caps *caps) {

@@ -11,6 +11,7 @@
 #include "common/platform.h"
 #include "common/report.h"
 #include "gpu/gpu.h"
+#include "whole_token.h"
 
 typedef struct options {
   uint32_t device;
@@ -28,8 +29,8 @@ static void on_log(void *user, wisp_log_level level, const char *text) {
   if (level <= WISP_LOG_WARN) fprintf(stderr, "wisp-kernels: %s\n", text);
 }
 
-static const char *const need_names[] = {"subgroup", "float16", "storage16",    "int8",
-                                         "storage8", "int_dot", "memory_model", "coopmat"};
+static const char *const need_names[] = {"subgroup", "float16",      "storage16", "int8",    "storage8",
+                                         "int_dot",  "memory_model", "coopmat",   "atomic64"};
 
 static void print_needs(uint32_t needs) {
   for (uint32_t i = 0, some = 0; i < sizeof need_names / sizeof *need_names; i++)
@@ -63,7 +64,7 @@ static bool filtered_out(const check_params *params, const wisp_shader *shader, 
 
 static void judge_variant(counts *n, const check_params *params, const check_result *result, const wisp_shader *shader) {
   const tally_row sum = tally_sum(&result->tally, shader);
-  if (filtered_out(params, shader, &sum)) return;
+  if (filtered_out(params, shader, &sum) || !strcmp(shader->name, "persistent")) return; /* whole_token.h */
   if (!check_supported(shader, wvk_device_caps(params->device))) {
     printf("skip %-28s the device lacks one of: ", shader->name);
     print_needs(shader->needs);
@@ -161,6 +162,29 @@ static wisp_status check(const check_params *params, json *out, counts *n) {
   return status;
 }
 
+/* A bound of rounding: sums in another order, over all blocks. */
+static wisp_status check_whole_tokens(const check_params *params, counts *n) {
+  whole_token_row rows[WHOLE_TOKEN_MODELS];
+  if (params->filter && !strstr("persistent", params->filter)) return WISP_OK;
+  WISP_TRY(whole_token_check(params->host, wvk_device_index(params->device), rows));
+  for (uint32_t i = 0; i < WHOLE_TOKEN_MODELS && (i == 0 || rows[0].taken); i++) {
+    const whole_token_row *row = &rows[i];
+    if (!row->taken) {
+      printf("skip persistent %s %s: %s\n", row->model, row->type, row->decode);
+      n->skipped++;
+      continue;
+    }
+    const bool right = row->worst <= 1e-6 && !row->others;
+    printf("%s persistent %s %s: %u tokens, worst NMSE %.1e, %u greedy tokens differ\n", right ? "ok  " : "FAIL", row->model,
+           row->type, row->tokens, row->worst, row->others);
+    if (right)
+      n->passed++;
+    else
+      n->failed++;
+  }
+  return WISP_OK;
+}
+
 static void bench_line(void *user, const bench_row *row) {
   json *out = user;
   printf("%-28s %-9s %-5s %3u columns, kv %4u: %10.1f us %8.2f GB/s%s\n", row->shader->name, wisp_op_name(row->op), row->type,
@@ -199,6 +223,7 @@ static int run(const options *o, wvk_device *device, const wisp_host *host, FILE
   }
   const double start = platform_now_ms();
   wisp_status status = check(&params, file ? &out : NULL, &n);
+  if (status == WISP_OK) status = check_whole_tokens(&params, &n);
   if (status == WISP_OK) printf("%u passed, %u failed, %u skipped\n", n.passed, n.failed, n.skipped);
   if (o->verbose) printf("in %.1f s\n", (platform_now_ms() - start) / 1e3);
   if (o->bench && status == WISP_OK) {

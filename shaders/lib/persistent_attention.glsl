@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// persistent.comp: attention, a workgroup taking one head and one split of the positions.
+
+const uint PART_COUNT = HEAD_SIZE / 8u;      // invocations that share a position
+const uint ATTENDERS = LOCAL < 256u ? LOCAL : 256u;  // few subgroups to merge in the end
+const uint POSITION_TEAMS = ATTENDERS / PART_COUNT;
+
+struct Row { vec4 low, high; };
+struct Softmax {
+  float maximum, total;
+  vec4 low, high;
+};
+
+struct RawRow { uvec4 first, second; };
+
+RawRow load_row(uint slot, uint element) {
+  const uint at = slot * push.kv_stride;
+  if (KV_F32 == 1u) return RawRow(kv4[at + element / 4u], kv4[at + element / 4u + 1u]);
+  return RawRow(kv4[at + element / 8u], uvec4(0u));
+}
+
+Row unpack_row(RawRow raw) {
+  if (KV_F32 == 1u) return Row(uintBitsToFloat(raw.first), uintBitsToFloat(raw.second));
+  return Row(f16_pairs(raw.first.xy), f16_pairs(raw.first.zw));
+}
+
+// As the KV cache will hold it.
+float stored(float value) { return KV_F32 == 1u ? value : unpackHalf2x16(half_bits(value)).x; }
+
+Row staged_row(uint first) {
+  return Row(vec4(inputs[first], inputs[first + 1u], inputs[first + 2u], inputs[first + 3u]),
+             vec4(inputs[first + 4u], inputs[first + 5u], inputs[first + 6u], inputs[first + 7u]));
+}
+
+uint split_count(uint positions) { return clamp(CEIL(positions, SPLIT), 1u, SPLITS); }
+
+RawRow raw_k[AHEAD], raw_v[AHEAD];  // of the next AHEAD positions of this invocation's team
+
+// Where a part of the attention begins and ends.
+uvec2 part_range(uint part, uint positions, uint splits) {
+  const uint each = CEIL(positions, splits), begin = part / HEADS * each;
+  return uvec2(begin, min(begin + each, positions));
+}
+
+void load_rows(uint block, uint head, uint first, uint positions) {
+  const uint element = head / (HEADS / KV_HEADS) * HEAD_SIZE + id % PART_COUNT * 8u;
+  [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
+    const uint row = min(first + i * POSITION_TEAMS + id / PART_COUNT, positions - 1u) * 2u * KV_ROWS + element;
+    raw_k[i] = load_row(block, row);
+    raw_v[i] = load_row(block, row + KV_ROWS);
+  }
+}
+
+// Asks for the first rows of this workgroup's part: the KV slot of earlier positions waits for nothing. Only where registers last.
+void load_attention(uint block, uint positions, uint splits) {
+  if (id < ATTENDERS && group < HEADS * splits) load_rows(block, group % HEADS, part_range(group, positions, splits).x, positions);
+}
+
+void add_positions(inout Softmax s, Row query, uint first, uint end, uint positions) {
+  const uint part = id % PART_COUNT, team = id / PART_COUNT;
+  Row v[AHEAD];
+  float scores[AHEAD];
+  float maximum = s.maximum;
+  [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
+    const uint position = first + i * POSITION_TEAMS + team;
+    const bool current = position + 1u == positions;
+    Row k = unpack_row(raw_k[i]);
+    if (current) k = staged_row(HEAD_SIZE + 8u * part);
+    v[i] = unpack_row(raw_v[i]);
+    if (current) v[i] = staged_row(2u * HEAD_SIZE + 8u * part);
+    float score = dot(query.low, k.low) + dot(query.high, k.high);
+    [[unroll]] for (uint mask = 1u; mask < PART_COUNT; mask <<= 1) score += subgroupShuffleXor(score, mask);
+    scores[i] = position < end ? score : MINUS_INFINITY;
+    maximum = max(maximum, scores[i]);
+  }
+  if (maximum == MINUS_INFINITY) return;
+  const float correction = exp(s.maximum - maximum);
+  s.maximum = maximum;
+  s.total *= correction;
+  s.low *= correction;
+  s.high *= correction;
+  [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
+    if (scores[i] > MINUS_INFINITY) {
+      const float weight = exp(scores[i] - maximum);
+      s.total += weight;
+      s.low += weight * v[i].low;
+      s.high += weight * v[i].high;
+    }
+  }
+}
+
+// The teams of a subgroup together.
+void merge_teams(inout Softmax s) {
+  float maximum = s.maximum;
+  [[unroll]] for (uint mask = PART_COUNT; mask < SUBGROUP; mask <<= 1) maximum = max(maximum, subgroupShuffleXor(maximum, mask));
+  const float correction = s.maximum == MINUS_INFINITY ? 0.0 : exp(s.maximum - maximum);
+  s = Softmax(maximum, correction * s.total, correction * s.low, correction * s.high);
+  [[unroll]] for (uint mask = PART_COUNT; mask < SUBGROUP; mask <<= 1) {
+    s.total += subgroupShuffleXor(s.total, mask);
+    s.low += subgroupShuffleXor(s.low, mask);
+    s.high += subgroupShuffleXor(s.high, mask);
+  }
+}
+
+void attend(uint block, uint positions, uint splits, uint part) {
+  const uint head = part % HEADS, split = part / HEADS, key = head / (HEADS / KV_HEADS) * HEAD_SIZE;
+  const uvec2 range = part_range(part, positions, splits);
+  // The head's query, and this token's key and value: inputs[3][HEAD_SIZE].
+  for (uint i = id; i < 3u * HEAD_SIZE; i += LOCAL) {
+    const uint which = i / HEAD_SIZE, row = which == 0u ? head * HEAD_SIZE : Q_ROWS + (which - 1u) * KV_ROWS + key;
+    const float value = receive_one(mailbox + QKV_MAIL + row + i % HEAD_SIZE);
+    inputs[i] = which == 0u ? ATTENTION_SCALE * value : stored(value);
+  }
+  barrier();
+  if (id < ATTENDERS) {
+    const Row query = staged_row(8u * (id % PART_COUNT));
+    Softmax s = Softmax(MINUS_INFINITY, 0.0, vec4(0.0), vec4(0.0));
+    for (uint first = range.x; first < range.y; first += AHEAD * POSITION_TEAMS) {
+      add_positions(s, query, first, range.y, positions);
+      if (first + AHEAD * POSITION_TEAMS < range.y) load_rows(block, head, first + AHEAD * POSITION_TEAMS, positions);
+    }
+    merge_teams(s);
+    if (id % SUBGROUP < PART_COUNT) {
+      const uint at = id / SUBGROUP * (HEAD_SIZE / 4u) + 2u * (id % SUBGROUP);
+      softmaxes[id / SUBGROUP] = vec2(s.maximum, s.total);
+      weighted[at] = s.low;
+      weighted[at + 1u] = s.high;
+    }
+  }
+  barrier();
+  for (uint element = id; element < HEAD_SIZE; element += LOCAL) {
+    float maximum = MINUS_INFINITY, total = 0.0, sum = 0.0;
+    [[unroll]] for (uint i = 0u; i < ATTENDERS / SUBGROUP; i++) maximum = max(maximum, softmaxes[i].x);
+    [[unroll]] for (uint i = 0u; i < ATTENDERS / SUBGROUP; i++) {
+      const float weight = exp(softmaxes[i].x - maximum);
+      total += weight * softmaxes[i].y;
+      sum += weight * weighted[i * (HEAD_SIZE / 4u) + element / 4u][element % 4u];
+    }
+    const uint slot = head * HEAD_SIZE + element;
+    if (splits == 1u) {
+      send(mailbox + ATTENTION_MAIL + slot, sum / total);
+    } else {
+      send(mailbox + SPLIT_MAIL + split * Q_ROWS + slot, sum);
+      if (element == 0u) {
+        send(mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head), maximum);
+        send(mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head) + 1u, total);
+      }
+    }
+  }
+}
+
+// Element of the attention's result out of its splits, 4 at a time.
+float merge_splits(uint element, uint splits) {
+  const uint head = element / HEAD_SIZE;
+  float maximum = MINUS_INFINITY, total = 0.0, sum = 0.0;
+  for (uint first = 0u; first < splits; first += 4u) {
+    float maxima[4], totals[4], sums[4];
+    bool waiting = true;
+    for (uint spin = 0u; waiting && spin < SPINS; spin++) {
+      waiting = false;
+      [[unroll]] for (uint i = 0u; i < 4u; i++) {
+        const uint split = min(first + i, splits - 1u), softmax = mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head);
+        waiting = !look(softmax, tag, maxima[i]) || waiting;
+        waiting = !look(softmax + 1u, tag, totals[i]) || waiting;
+        waiting = !look(mailbox + SPLIT_MAIL + split * Q_ROWS + element, tag, sums[i]) || waiting;
+      }
+    }
+    if (waiting) failed = 1u;
+    [[unroll]] for (uint i = 0u; i < 4u; i++) {
+      if (first + i < splits) {
+        const float new_maximum = max(maximum, maxima[i]);
+        const float before = exp(maximum - new_maximum), now = exp(maxima[i] - new_maximum);
+        total = before * total + now * totals[i];
+        sum = before * sum + now * sums[i];
+        maximum = new_maximum;
+      }
+    }
+  }
+  return sum / total;
+}
+
+void attention(uint block, uint positions, uint splits) {
+  for (uint part = group; part < HEADS * splits; part += GROUPS) {
+    if (id < ATTENDERS && (AHEAD <= 2u || part != group))
+      load_rows(block, part % HEADS, part_range(part, positions, splits).x, positions);
+    attend(block, positions, splits, part);
+    barrier();
+  }
+  if (splits > 1u) {
+    for (uint head = group; head < HEADS; head += GROUPS) {
+      for (uint element = head * HEAD_SIZE + id; element < (head + 1u) * HEAD_SIZE; element += LOCAL)
+        send(mailbox + ATTENTION_MAIL + element, merge_splits(element, splits));
+    }
+  }
+}

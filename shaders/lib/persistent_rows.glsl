@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// persistent.comp: rows of matrices times the staged inputs.
+
+struct Unit {  // 1 / parts of a block of 32 weights of a row, at most 16 words, as they were loaded
+  uvec4 first, second, third, fourth;
+  uint scale;
+};
+
+// Where unit k of this invocation lies; false: nowhere. unit: counted along the row, parts of them a block.
+bool place(uint k, uint rows, uint units, uint slices, uint matrices, out uint slot, out uint row, out uint unit) {
+  const uint rounds = CEIL(units, slices), teams = LOCAL / (4u * slices), team = id / (4u * slices);
+  slot = k / rounds * teams + team;
+  row = 4u * (slot / matrices * GROUPS + group) + id % 4u;
+  unit = k % rounds * slices + id % (4u * slices) / 4u;
+  return team < teams && row < rows && unit < units;
+}
+
+uint unit_index(uint row, uint blocks, uint block) { return (row / 8u * blocks + block) * 8u + row % 8u; }
+
+uvec4 load_vector(Matrix m, uint index, uint vector) {
+  const uint vectors = block_vectors(m.layout_id);
+  return weights4[m.quants + (index / 8u * vectors + vector) * 8u + index % 8u];
+}
+
+Unit load_unit(Matrix m, uint index, uint part, uint parts) {
+  const uint words = 4u * block_vectors(m.layout_id) / parts, first = part * words;
+  Unit u;
+  u.second = u.third = u.fourth = uvec4(0u);
+  if (words >= 4u) {
+    u.first = load_vector(m, index, first / 4u);
+    if (words >= 8u) u.second = load_vector(m, index, first / 4u + 1u);
+    if (words == 16u) u.third = load_vector(m, index, first / 4u + 2u);
+    if (words == 16u) u.fourth = load_vector(m, index, first / 4u + 3u);
+  } else {
+    const uint at = 4u * (m.quants + (index / 8u * block_vectors(m.layout_id) + first / 4u) * 8u + index % 8u) + first % 4u;
+    u.first = uvec4(weights[at], words == 2u ? weights[at + 1u] : 0u, 0u, 0u);
+  }
+  u.scale = scale_word(m, index);
+  return u;
+}
+
+vec4 input4(uint element) {
+  const uint at = element / 32u * INPUT_STRIDE + element % 32u;
+  return vec4(inputs[at], inputs[at + 1u], inputs[at + 2u], inputs[at + 3u]);
+}
+void set_input(uint element, float value) { inputs[element / 32u * INPUT_STRIDE + element % 32u] = value; }
+
+bool has_nibbles(uint layout_id) { return layout_id == WISP_LAYOUT_Q4S || layout_id == WISP_LAYOUT_Q4A; }
+bool has_minimum(uint layout_id) { return layout_id == WISP_LAYOUT_Q4A || layout_id == WISP_LAYOUT_Q8A; }
+float add_up(vec4 v) { return (v.x + v.y) + (v.z + v.w); }
+
+// Weights of `words` words times the inputs from `at` on.
+vec4 dot_words(uint layout_id, uvec4 v, uint words, uint at) {
+  vec4 sum = vec4(0.0);
+  if (has_nibbles(layout_id)) {
+    // The 8 that a symmetric layout subtracts goes with the mantissa's.
+    const float offset = layout_id == WISP_LAYOUT_Q4S ? 8388616.0 : 8388608.0;
+    [[unroll]] for (uint i = 0u; i < 4u; i++) {
+      if (i < words) {
+        const uint low = v[i], high = v[i] >> 16;
+        sum += (mantissa(uvec4(low, low >> 4, low >> 8, low >> 12) & 15u) - offset) * input4(at + 8u * i);
+        sum += (mantissa(uvec4(high, high >> 4, high >> 8, high >> 12) & 15u) - offset) * input4(at + 8u * i + 4u);
+      }
+    }
+  } else if (layout_id > WISP_LAYOUT_BF16) {
+    [[unroll]] for (uint i = 0u; i < 4u; i++) if (i < words) sum += signed_bytes(v[i]) * input4(at + 4u * i);
+  } else if (layout_id == WISP_LAYOUT_F32) {
+    sum = uintBitsToFloat(v) * input4(at);
+  } else {
+    const bool half_floats = layout_id == WISP_LAYOUT_F16;
+    sum = (half_floats ? f16_pairs(v.xy) : bf16_pairs(v.xy)) * input4(at);
+    sum += (half_floats ? f16_pairs(v.zw) : bf16_pairs(v.zw)) * input4(at + 4u);
+  }
+  return sum;
+}
+
+float dot_unit(uint layout_id, Unit u, uint unit, uint parts) {
+  const uint row = id % 4u;  // as even as the row itself
+  const uint vectors = block_vectors(layout_id), words = 4u * vectors / parts, each = 32u / (4u * vectors), at = unit * (32u / parts);
+  const bool halves = layout_id == WISP_LAYOUT_Q8H;
+  const vec2 scale = word_scale(layout_id, u.scale, row, parts == 1u || unit % parts >= parts / 2u);
+  vec4 sum = dot_words(layout_id, u.first, min(words, 4u), at);
+  float first_half = 0.0;
+  if (words >= 8u) {
+    if (halves && parts == 1u) {
+      first_half = word_scale(layout_id, u.scale, row, false).x * add_up(sum);
+      sum = vec4(0.0);
+    }
+    sum += dot_words(layout_id, u.second, 4u, at + 4u * each);
+    if (words == 16u) sum += dot_words(layout_id, u.third, 4u, at + 8u * each) + dot_words(layout_id, u.fourth, 4u, at + 12u * each);
+  }
+  float minimum = 0.0;
+  if (has_minimum(layout_id)) {
+    vec4 input_sum = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < 8u; i++) if (i < 8u / parts) input_sum += input4(at + 4u * i);
+    minimum = scale.y * add_up(input_sum);
+  }
+  return first_half + scale.x * add_up(sum) + minimum;
+}
+
+// A row's sum over the invocations of one subgroup, to partials.
+void put_partial(float sum, uint slot, uint slots, uint slices) {
+  const uint team = 4u * slices;
+  [[unroll]] for (uint mask = 4u; mask < SUBGROUP; mask <<= 1) sum += subgroupShuffleXor(sum, mask);
+  if (slot < slots && id / team < LOCAL / team && id % SUBGROUP < 4u)
+    partials[(slot * (team / SUBGROUP) + id % team / SUBGROUP) * 4u + id % 4u] = sum;
+}
+
+float take_sum(uint slot, uint slices, uint row) {
+  const uint each = 4u * slices / SUBGROUP;
+  float sum = 0.0;
+  [[unroll]] for (uint i = 0u; i < each; i++) sum += partials[(slot * each + i) * 4u + row % 4u];
+  return sum;
+}
+
+Matrix at_window(uint window, uint layout_id, uint quants, uint scales) {
+  return Matrix(layout_id, window + quants, 4u * window + scales);
+}
+
+// The matrix of a slot's row; row becomes the row inside it.
+Matrix qkv_matrix(uint window, uint slot, inout uint row) {
+  const bool is_q = row < Q_ROWS, is_k = row < Q_ROWS + KV_ROWS;
+  row -= is_q ? 0u : is_k ? Q_ROWS : Q_ROWS + KV_ROWS;
+  return at_window(window, Q_LAYOUT, is_q ? Q_QUANTS : is_k ? K_QUANTS : V_QUANTS, is_q ? Q_SCALES : is_k ? K_SCALES : V_SCALES);
+}
+Matrix gate_up_matrix(uint window, uint slot, inout uint row) {
+  const bool up = slot % 2u == 1u;
+  return at_window(window, GATE_LAYOUT, up ? UP_QUANTS : GATE_QUANTS, up ? UP_SCALES : GATE_SCALES);
+}
+#define ONE_MATRIX(function, name)                                 \
+  Matrix function(uint window, uint slot, inout uint row) {        \
+    return at_window(window, name##_LAYOUT, name##_QUANTS, name##_SCALES); \
+  }
+ONE_MATRIX(attn_out_matrix, ATTN_OUT)
+ONE_MATRIX(down_matrix, DOWN)
+ONE_MATRIX(head_matrix, HEAD)
+
+// load: asks for the first HOLD units of a window's weights. run: inputs times all of them, to partials.
+#define ROWS_OF(name, NAME, rows, layout_id, matrices, UNROLL)                                                  \
+  Unit name##_held[WISP_P_MOST_HELD];                                                                           \
+  Unit load_##name##_unit(uint window, uint slot, uint row, uint unit) {                                        \
+    const Matrix m = name##_matrix(window, slot, row);                                                          \
+    return load_unit(m, unit_index(row, NAME##_BLOCKS, unit / NAME##_PARTS), unit % NAME##_PARTS, NAME##_PARTS); \
+  }                                                                                                             \
+  void load_##name(uint window) {                                                                               \
+    [[unroll]] for (uint k = 0u; k < WISP_P_MOST_HELD; k++) {                                                   \
+      uint slot, row, unit;                                                                                     \
+      if (k < NAME##_HOLD && place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit))            \
+        name##_held[k] = load_##name##_unit(window, slot, row, unit);                                           \
+    }                                                                                                           \
+  }                                                                                                             \
+  void run_##name(uint window) {                                                                                \
+    UNROLL for (uint r = 0u; r < NAME##_ROUNDS; r++) {                                                          \
+      uint slot = 0u, row, unit;                                                                                \
+      float sum = 0.0;                                                                                          \
+      [[unroll]] for (uint i = 0u; i < NAME##_UNIT_ROUNDS; i++) {                                               \
+        const uint k = r * NAME##_UNIT_ROUNDS + i;                                                              \
+        if (place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit)) {                           \
+          if (k < NAME##_HOLD)                                                                                  \
+            sum += dot_unit(layout_id, name##_held[k], unit, NAME##_PARTS);                                     \
+          else                                                                                                  \
+            sum += dot_unit(layout_id, load_##name##_unit(window, slot, row, unit), unit, NAME##_PARTS);        \
+        }                                                                                                       \
+      }                                                                                                         \
+      put_partial(sum, slot, NAME##_SLOTS, NAME##_SLICES);                                                      \
+    }                                                                                                           \
+  }
+ROWS_OF(qkv, QKV, QKV_ROWS, Q_LAYOUT, 1u, [[unroll]])
+ROWS_OF(attn_out, ATTN_OUT, WIDTH, ATTN_OUT_LAYOUT, 1u, [[unroll]])
+ROWS_OF(gate_up, GATE_UP, FFN_WIDTH, GATE_LAYOUT, 2u, [[unroll]])
+ROWS_OF(down, DOWN, WIDTH, DOWN_LAYOUT, 1u, [[unroll]])
+ROWS_OF(head, HEAD, VOCABULARY, HEAD_LAYOUT, 1u, )
+
+// Row of this invocation's i-th result, and the slot of its first matrix.
+uint result_row(uint i) { return 4u * ((id + i * LOCAL) / 4u * GROUPS + group) + id % 4u; }
