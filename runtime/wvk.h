@@ -69,8 +69,9 @@ typedef struct wvk_caps {
   bool int_dot;      /* and accelerated for packed signed 4x8; WISP_CAPS=+int_dot lets a slow one count */
   bool memory_model; /* vulkanMemoryModel + device scope */
   bool cooperative_matrix, timeline_semaphore;
-  bool pipeline_statistics; /* VK_KHR_pipeline_executable_properties */
-  float timestamp_ns;       /* a tick; 0 = no timestamps */
+  uint32_t cooperative_m, cooperative_n, cooperative_k; /* shape of the matrices f16 x f16 -> f32, [m][k] x [k][n] */
+  bool pipeline_statistics;                             /* VK_KHR_pipeline_executable_properties */
+  float timestamp_ns;                                   /* a tick; 0 = no timestamps */
 } wvk_caps;
 
 /* "T0", "T1", "T1s", "T2": reference tiers of docs/portability.md; "-" if not usable. */
@@ -152,7 +153,7 @@ typedef struct wvk_set wvk_set;
 wvk_status wvk_set_create(wvk_set **set, wvk_layout *layout, const wvk_binding *bindings); /* [count of layout] */
 void wvk_set_destroy(wvk_set **set);
 
-#define WVK_MAX_CONSTANTS 40
+#define WVK_MAX_CONSTANTS 64
 typedef struct wvk_pipeline_params {
   const char *name;      /* for debuggers, messages and statistics */
   const uint32_t *spirv; /* entry point "main" */

@@ -331,7 +331,8 @@ wisp_status wisp_gpu_selftest(gpu_executor *e) {
     wisp_log(e->host, WISP_LOG_WARN, "%s computes wrong results with the fast %s kernel (%s); using the plain one", device,
              wisp_op_name(blame), t.wrong);
     e->context.refused |= 1u << blame;
-    wisp_activations_plan(&e->context, WISP_GPU_COLUMNS); /* another geometry of the head leaves other candidates */
+    wisp_activations_plan(&e->context,
+                          e->context.activations.columns); /* another geometry of the head leaves other candidates */
     WISP_TRY(wisp_gpu_build_pipelines(e, false));
   }
 }

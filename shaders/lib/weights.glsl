@@ -37,16 +37,21 @@ vec4 vector_part(uint layout_id, uvec4 v, uint part) {
   return signed_bytes(v[part]);
 }
 
+// Where a block's scale is. index: (row / 8 * blocks of a row + block) * 8 + row % 8
+uint scale_word(Matrix m, uint index) {
+  if (m.layout_id <= WISP_LAYOUT_BF16) return 0u;
+  return weights[m.scales + (m.layout_id == WISP_LAYOUT_Q4S || m.layout_id == WISP_LAYOUT_Q8S ? index >> 1 : index)];
+}
+
 // (scale, minimum) of a block's weights, second_half: of its weights 16 to 31. weight = quant * scale + minimum.
-// index: (row / 8 * blocks of a row + block) * 8 + row % 8
-vec2 block_scale(Matrix m, uint index, bool second_half) {
-  if (m.layout_id <= WISP_LAYOUT_BF16) return vec2(1.0, 0.0);
-  if (m.layout_id == WISP_LAYOUT_Q4S || m.layout_id == WISP_LAYOUT_Q8S) {
-    const vec2 rows = unpackHalf2x16(weights[m.scales + (index >> 1)]);
-    const float scale = (index & 1u) == 0u ? rows.x : rows.y;
-    return vec2(scale, m.layout_id == WISP_LAYOUT_Q4S ? -8.0 * scale : 0.0);
+vec2 word_scale(uint layout_id, uint word, uint index, bool second_half) {
+  if (layout_id <= WISP_LAYOUT_BF16) return vec2(1.0, 0.0);
+  const vec2 pair = unpackHalf2x16(word);
+  if (layout_id == WISP_LAYOUT_Q4S || layout_id == WISP_LAYOUT_Q8S) {
+    const float scale = (index & 1u) == 0u ? pair.x : pair.y;
+    return vec2(scale, layout_id == WISP_LAYOUT_Q4S ? -8.0 * scale : 0.0);
   }
-  const vec2 pair = unpackHalf2x16(weights[m.scales + index]);
-  if (m.layout_id == WISP_LAYOUT_Q8H) return vec2(second_half ? pair.y : pair.x, 0.0);
+  if (layout_id == WISP_LAYOUT_Q8H) return vec2(second_half ? pair.y : pair.x, 0.0);
   return pair;
 }
+vec2 block_scale(Matrix m, uint index, bool second_half) { return word_scale(m.layout_id, scale_word(m, index), index, second_half); }

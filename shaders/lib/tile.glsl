@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the tile kernels share. A workgroup makes TILE_ROWS x TILE_COLUMNS results, going through the features TILE at a time:
+// weights and inputs of the next step are fetched into registers while the current one is multiplied out of shared memory. Its rows
+// are numbered by slots; for GATE_UP the first half of them are rows of gate, the second half the same rows of up.
+// Inputs come from prepare.comp: [column][features padded to TILE], then a factor that is applied to the column's results.
+// LOCAL divides TILE_ROWS * TILE / 32 and the vectors of the inputs' tile. Grid: (ceil(ROWS / rows), ceil(columns / TILE_COLUMNS)).
+
+layout(constant_id = WISP_C_COLS) const uint COLS = 32;
+layout(constant_id = WISP_C_TILE) const uint TILE = 32;
+layout(constant_id = WISP_C_TILE_ROWS) const uint TILE_ROWS = 64;
+layout(constant_id = WISP_C_TILE_COLUMNS) const uint TILE_COLUMNS = 64;
+layout(constant_id = WISP_C_X) const uint X = 0;
+layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 32;
+
+layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
+
+const uint ROW_BLOCKS = (COLS + 31u) / 32u;
+const uint STEPS = (COLS + TILE - 1u) / TILE;
+const uint BLOCKS = TILE / 32u;                              // of a row in a step
+const uint BLOCKS_EACH = TILE_ROWS * BLOCKS / LOCAL;         // that an invocation fetches
+const uint INPUT_VECTORS = TILE / INPUTS_A_VECTOR;           // of a column in a step
+const uint INPUTS_EACH = TILE_COLUMNS * INPUT_VECTORS / LOCAL;
+const uint FACTOR = STEPS * INPUT_VECTORS * 4u;              // its place behind a column's inputs
+
+#ifdef QKV
+const uint LAYOUT12 = LAYOUT1 < LAYOUT2 ? LAYOUT1 : LAYOUT2;
+const uint MOST_LAYOUT = LAYOUT0 < LAYOUT12 ? LAYOUT0 : LAYOUT12;  // the lower the id, the larger the block
+#elif defined(GATE_UP)
+const uint MOST_LAYOUT = LAYOUT0 < LAYOUT1 ? LAYOUT0 : LAYOUT1;
+#else
+const uint MOST_LAYOUT = LAYOUT0;
+#endif
+const uint MOST_VECTORS = MOST_LAYOUT == WISP_LAYOUT_F32 ? 8u : MOST_LAYOUT <= WISP_LAYOUT_BF16 ? 4u : 2u;
+
+struct Block {  // 32 weights of a row
+  uint layout_id, index, scale;
+  uvec4 vectors[MOST_VECTORS];
+};
+
+Block fetched[BLOCKS_EACH];
+vec4 inputs[INPUTS_EACH];
+
+#ifdef GATE_UP
+const uint TILE_MATRIX_ROWS = TILE_ROWS / 2u;  // of one matrix
+#else
+const uint TILE_MATRIX_ROWS = TILE_ROWS;
+#endif
+uint row_of(uint slot) { return gl_WorkGroupID.x * TILE_MATRIX_ROWS + slot % TILE_MATRIX_ROWS; }
+
+uint first_column() { return gl_WorkGroupID.y * TILE_COLUMNS; }
+float column_factor(uint column) {
+  const uint factor = X + column * X_STRIDE + FACTOR;
+  return data4[factor / 4u].x;
+}
+
+uint fetched_slot(uint i) { return (gl_LocalInvocationID.x + i * LOCAL) % TILE_ROWS; }
+uint fetched_block(uint i) { return (gl_LocalInvocationID.x + i * LOCAL) / TILE_ROWS; }
+uint input_column(uint i) { return (gl_LocalInvocationID.x + i * LOCAL) / INPUT_VECTORS; }
+uint input_vector(uint i) { return (gl_LocalInvocationID.x + i * LOCAL) % INPUT_VECTORS; }
+
+// Rows, columns and blocks behind the last are taken for one that is there: the inputs behind a row's end are zero.
+void fetch(uint step_index, uint end) {
+  [[unroll]] for (uint i = 0u; i < BLOCKS_EACH; i++) {
+    const uint slot = fetched_slot(i), in_tile = slot % 8u;
+    uint row = min(row_of(slot) / 8u, (ROWS - 1u) / 8u) * 8u;
+    Matrix m = matrix_of_row(row);
+#ifdef GATE_UP
+    if (slot >= TILE_MATRIX_ROWS) m = Matrix(LAYOUT1, QUANTS1, SCALES1);
+#endif
+    const uint tile = row / 8u * ROW_BLOCKS + min(step_index * BLOCKS + fetched_block(i), ROW_BLOCKS - 1u);
+    const uint vectors = block_vectors(m.layout_id), first = m.quants + tile * vectors * 8u + in_tile;
+    [[unroll]] for (uint v = 0u; v < MOST_VECTORS; v++)
+      if (v < vectors) fetched[i].vectors[v] = weights4[first + 8u * v];
+    fetched[i].layout_id = m.layout_id;
+    fetched[i].index = tile * 8u + in_tile;
+    fetched[i].scale = scale_word(m, tile * 8u + in_tile);
+  }
+  [[unroll]] for (uint i = 0u; i < INPUTS_EACH; i++) {
+    const uint column = min(first_column() + input_column(i), end - 1u);
+    inputs[i] = data4[(X + column * X_STRIDE) / 4u + step_index * INPUT_VECTORS + input_vector(i)];
+  }
+}
+
+// Weights 4 part .. 4 part + 3 of a fetched block.
+vec4 fetched_part(uint i, uint part) {
+  const uint layout_id = fetched[i].layout_id, parts = vector_parts(layout_id);
+  const vec2 scale = word_scale(layout_id, fetched[i].scale, fetched[i].index, part >= 4u);
+  return vector_part(layout_id, fetched[i].vectors[part / parts], part % parts) * scale.x + scale.y;
+}
