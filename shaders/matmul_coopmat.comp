@@ -42,8 +42,8 @@ void stage() {
   [[unroll]] for (uint i = 0u; i < BLOCKS_EACH; i++) {
     const uint first = fetched_slot(i) * STRIDE + 8u * fetched_block(i);
     [[unroll]] for (uint part = 0u; part < 8u; part++) {
-      if (MOST_LAYOUT == WISP_LAYOUT_F16 && fetched[i].layout_id == WISP_LAYOUT_F16) {
-        const uvec4 v = fetched[i].vectors[min(part / 2u, MOST_VECTORS - 1u)];
+      if (ONE_LAYOUT && LAYOUT0 == WISP_LAYOUT_F16) {
+        const uvec4 v = fetched[i].vectors[part / 2u % MOST_VECTORS];
         staged_weights[first + part] = part % 2u == 0u ? halves(v.x, v.y) : halves(v.z, v.w);
       } else {
         staged_weights[first + part] = f16vec4(fetched_part(i, part));
@@ -58,16 +58,10 @@ void stage() {
   }
 }
 
-// An invocation's pairs of a matrix of results: neighbours have neighbouring rows.
-void take_results(coopmat<float, gl_ScopeSubgroup, COOP_M, COOP_N, gl_MatrixUseAccumulator> matrix, out vec2 pairs[PAIRS_EACH]) {
-  const uint mine = gl_SubgroupID * RESULTS;
-  coopMatStore(matrix, results, mine, COOP_M, gl_CooperativeMatrixLayoutColumnMajor);
-  subgroupBarrier();
-  [[unroll]] for (uint i = 0u; i < PAIRS_EACH; i++) {
-    const uint pair = gl_SubgroupInvocationID + i * (LOCAL / SUBGROUPS);
-    pairs[i] = vec2(results[mine + 2u * pair], results[mine + 2u * pair + 1u]);
-  }
-  subgroupBarrier();
+// The i-th of an invocation's pairs of the matrix in results: neighbours have neighbouring rows.
+vec2 result_pair(uint matrix, uint i) {
+  const uint first = matrix + 2u * (gl_SubgroupInvocationID + i * (LOCAL / SUBGROUPS));
+  return vec2(results[first], results[first + 1u]);
 }
 
 void main() {
@@ -101,33 +95,40 @@ void main() {
     }
   }
 
+  const uint mine = gl_SubgroupID * RESULTS;
   [[unroll]] for (uint c = 0u; c < SUB_COLUMNS; c++) {
     [[unroll]] for (uint r = 0u; r < MATRIX_SUB_ROWS; r++) {
       const uint slot = first_slot + r % SUB_HALF * COOP_M + r / SUB_HALF * (TILE_ROWS / 2u);
-      vec2 pairs[PAIRS_EACH];
-      take_results(sums[r * SUB_COLUMNS + c], pairs);
+      coopMatStore(sums[r * SUB_COLUMNS + c], results, mine, COOP_M, gl_CooperativeMatrixLayoutColumnMajor);
+      subgroupBarrier();
 #ifdef GATE_UP
-      vec2 up[PAIRS_EACH];
-      take_results(sums[(r + SUB_HALF) * SUB_COLUMNS + c], up);
-#endif
+      vec2 gates[PAIRS_EACH];
+      [[unroll]] for (uint i = 0u; i < PAIRS_EACH; i++) gates[i] = result_pair(mine, i);
+      subgroupBarrier();
+      coopMatStore(sums[(r + SUB_HALF) * SUB_COLUMNS + c], results, mine, COOP_M, gl_CooperativeMatrixLayoutColumnMajor);
+      subgroupBarrier();
       [[unroll]] for (uint i = 0u; i < PAIRS_EACH; i++) {
+#else
+      [[dont_unroll]] for (uint i = 0u; i < PAIRS_EACH; i++) {
+#endif
         const uint pair = gl_SubgroupInvocationID + i * (LOCAL / SUBGROUPS);
         const uint column = first_column() + first_sub_column + c * COOP_N + pair / (COOP_M / 2u);
         const uint row = row_of(slot + 2u * (pair % (COOP_M / 2u)));
         if (row < ROWS && column < end) {
           const float factor = column_factor(column);
-          const vec2 result = factor * pairs[i];
+          const vec2 result = factor * result_pair(mine, i);
 #if defined(QKV)
           finish_pair(row, column, result + vec2(bias(row), bias(row + 1u)));
 #elif defined(GATE_UP)
-          finish(row, column, result.x, factor * up[i].x);
-          if (row + 1u < ROWS) finish(row + 1u, column, result.y, factor * up[i].y);
+          finish(row, column, factor * gates[i].x, result.x);
+          if (row + 1u < ROWS) finish(row + 1u, column, factor * gates[i].y, result.y);
 #else
           finish(row, column, result.x);
           if (row + 1u < ROWS) finish(row + 1u, column, result.y);
 #endif
         }
       }
+      subgroupBarrier();
     }
   }
 }

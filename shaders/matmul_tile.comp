@@ -28,6 +28,11 @@ void stage() {
   }
 }
 
+vec2 result_pair(uint column, uint slot) {
+  const vec4 quad = staged_weights[column * (TILE_ROWS / 4u) + slot / 4u];
+  return slot % 4u == 0u ? quad.xy : quad.zw;
+}
+
 void main() {
   const uint quads = TILE_COLUMNS / 8u;  // of columns, in half a tile
   const uint slot_quad = gl_LocalInvocationID.x / quads, column_quad = gl_LocalInvocationID.x % quads;
@@ -51,29 +56,32 @@ void main() {
     }
   }
 
-  [[unroll]] for (uint c = 0u; c < 8u; c++) {
-    const uint column = first_column() + c / 4u * (TILE_COLUMNS / 2u) + 4u * column_quad + c % 4u;
-    if (column < end) {
-      const float factor = column_factor(column);
-#if defined(GATE_UP)
-      [[unroll]] for (uint s = 0u; s < 4u; s++) {
-        const uint row = row_of(4u * slot_quad + s);
-        if (row < ROWS) finish(row, column, factor * sums[s][c / 4u][c % 4u], factor * sums[s + 4u][c / 4u][c % 4u]);
-      }
-#else
-      [[unroll]] for (uint s = 0u; s < 8u; s++) {
-        const uint row = row_of(s / 4u * (TILE_ROWS / 2u) + 4u * slot_quad + s % 4u);
-        if (row < ROWS) {
+  // Results leave through shared memory, half of the columns at a time: [column][TILE_ROWS / 4].
+  const uint half_columns = TILE_COLUMNS / 2u;
+  [[unroll]] for (uint g = 0u; g < 2u; g++) {
+    barrier();
+    [[unroll]] for (uint e = 0u; e < 4u; e++)
+      [[unroll]] for (uint h = 0u; h < 2u; h++)
+        staged_weights[(4u * column_quad + e) * (TILE_ROWS / 4u) + h * (TILE_ROWS / 8u) + slot_quad] =
+            vec4(sums[4u * h][g][e], sums[4u * h + 1u][g][e], sums[4u * h + 2u][g][e], sums[4u * h + 3u][g][e]);
+    barrier();
+    [[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < half_columns * TILE_MATRIX_ROWS / 2u; i += LOCAL) {
+      const uint in_half = i / (TILE_MATRIX_ROWS / 2u), slot = i % (TILE_MATRIX_ROWS / 2u) * 2u;
+      const uint column = first_column() + g * half_columns + in_half, row = row_of(slot);
+      if (row < ROWS && column < end) {
+        const float factor = column_factor(column);
+        const vec2 result = factor * result_pair(in_half, slot);
 #if defined(QKV)
-          if (s % 2u == 0u)
-            finish_pair(row, column, vec2(factor * sums[s][c / 4u][c % 4u] + bias(row),
-                                          factor * sums[min(s + 1u, 7u)][c / 4u][c % 4u] + bias(row + 1u)));
+        finish_pair(row, column, result + vec2(bias(row), bias(row + 1u)));
+#elif defined(GATE_UP)
+        const vec2 up = factor * result_pair(in_half, slot + TILE_MATRIX_ROWS);
+        finish(row, column, result.x, up.x);
+        if (row + 1u < ROWS) finish(row + 1u, column, result.y, up.y);
 #else
-          finish(row, column, factor * sums[s][c / 4u][c % 4u]);
+        finish(row, column, result.x);
+        if (row + 1u < ROWS) finish(row + 1u, column, result.y);
 #endif
-        }
       }
-#endif
     }
   }
 }

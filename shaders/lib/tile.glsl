@@ -23,17 +23,20 @@ const uint INPUTS_EACH = TILE_COLUMNS * INPUT_VECTORS / LOCAL;
 const uint FACTOR = STEPS * INPUT_VECTORS * 4u;              // its place behind a column's inputs
 
 #ifdef QKV
+const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1 && LAYOUT1 == LAYOUT2;
 const uint LAYOUT12 = LAYOUT1 < LAYOUT2 ? LAYOUT1 : LAYOUT2;
 const uint MOST_LAYOUT = LAYOUT0 < LAYOUT12 ? LAYOUT0 : LAYOUT12;  // the lower the id, the larger the block
 #elif defined(GATE_UP)
+const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1;
 const uint MOST_LAYOUT = LAYOUT0 < LAYOUT1 ? LAYOUT0 : LAYOUT1;
 #else
+const bool ONE_LAYOUT = true;
 const uint MOST_LAYOUT = LAYOUT0;
 #endif
 const uint MOST_VECTORS = MOST_LAYOUT == WISP_LAYOUT_F32 ? 8u : MOST_LAYOUT <= WISP_LAYOUT_BF16 ? 4u : 2u;
 
 struct Block {  // 32 weights of a row
-  uint layout_id, index, scale;
+  uint other_layout, index, scale;  // other_layout: where the matrices' layouts differ
   uvec4 vectors[MOST_VECTORS];
 };
 
@@ -68,10 +71,11 @@ void fetch(uint step_index, uint end) {
     if (slot >= TILE_MATRIX_ROWS) m = Matrix(LAYOUT1, QUANTS1, SCALES1);
 #endif
     const uint tile = row / 8u * ROW_BLOCKS + min(step_index * BLOCKS + fetched_block(i), ROW_BLOCKS - 1u);
+    if (ONE_LAYOUT) m.layout_id = LAYOUT0;
     const uint vectors = block_vectors(m.layout_id), first = m.quants + tile * vectors * 8u + in_tile;
     [[unroll]] for (uint v = 0u; v < MOST_VECTORS; v++)
       if (v < vectors) fetched[i].vectors[v] = weights4[first + 8u * v];
-    fetched[i].layout_id = m.layout_id;
+    fetched[i].other_layout = m.layout_id;
     fetched[i].index = tile * 8u + in_tile;
     fetched[i].scale = scale_word(m, tile * 8u + in_tile);
   }
@@ -81,9 +85,12 @@ void fetch(uint step_index, uint end) {
   }
 }
 
+// A constant wherever it can be: indices that are not would put what is fetched into memory.
+uint fetched_layout(uint i) { return ONE_LAYOUT ? LAYOUT0 : fetched[i].other_layout; }
+
 // Weights 4 part .. 4 part + 3 of a fetched block.
 vec4 fetched_part(uint i, uint part) {
-  const uint layout_id = fetched[i].layout_id, parts = vector_parts(layout_id);
+  const uint layout_id = fetched_layout(i), parts = vector_parts(layout_id);
   const vec2 scale = word_scale(layout_id, fetched[i].scale, fetched[i].index, part >= 4u);
   return vector_part(layout_id, fetched[i].vectors[part / parts], part % parts) * scale.x + scale.y;
 }

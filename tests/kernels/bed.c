@@ -123,7 +123,7 @@ static wisp_status open_bed(bed *b, uint32_t blocks, bool mapped, uint64_t *rand
   for (uint32_t i = 0; i < BED_MODES; i++) {
     b->modes[i] = (wisp_kernel_context){
         .model = &b->model, .weights = &b->weights, .caps = &b->caps[i], .kv_f32 = b->shape->kv_f32};
-    wisp_activations_plan(&b->modes[i], 64);
+    wisp_activations_plan(&b->modes[i], b->shape->columns > 64 ? b->shape->columns : 64);
   }
   spread(b);
   WISP_GPU_TRY(wvk_layout_create(&b->layout, b->device, WISP_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
