@@ -120,6 +120,14 @@ static tile choose_tile(const wisp_kernel_context *context, const tile *tiles, u
   return tiles[chosen];
 }
 
+static void set_coopmat(wisp_kernel *kernel, const wvk_caps *caps, uint32_t subgroups_each) {
+  kernel->constants[WISP_C_COOP_M] = caps->cooperative_m;
+  kernel->constants[WISP_C_COOP_N] = caps->cooperative_n;
+  kernel->constants[WISP_C_COOP_K] = caps->cooperative_k;
+  kernel->constants[WISP_C_SUBGROUPS] = subgroups_each;
+  kernel->subgroup_size = caps->subgroup_size_control ? caps->subgroup_size : 0;
+}
+
 void wisp_batch_product(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
   const wvk_caps *caps = context->caps;
   const bool coopmat = takes_coopmat(context, op);
@@ -142,32 +150,44 @@ void wisp_batch_product(wisp_kernel_call *call, const wisp_kernel_context *conte
   if (coopmat) {
     c[WISP_C_SUB_ROWS] = t.sub_rows;
     c[WISP_C_SUB_COLUMNS] = t.sub_columns;
-    c[WISP_C_COOP_M] = caps->cooperative_m;
-    c[WISP_C_COOP_N] = caps->cooperative_n;
-    c[WISP_C_COOP_K] = caps->cooperative_k;
-    c[WISP_C_SUBGROUPS] = subgroups(&t, caps);
-    call->kernel.subgroup_size = caps->subgroup_size_control ? caps->subgroup_size : 0;
+    set_coopmat(&call->kernel, caps, subgroups(&t, caps));
   }
   call->groups_x = (rows + t.rows - 1) / t.rows;
   call->column_items = 1;
   call->items_each = t.columns;
 }
 
+/* Bytes of shared memory for tiles of so many positions; as the shaders lay it out. */
+static uint32_t attention_bytes(uint32_t size, uint32_t positions, bool coopmat) {
+  const uint32_t queries = WISP_TILE_QUERIES, row = size > positions ? size : positions;
+  if (coopmat) return (queries + 2 * positions) * (size + 8) * 2 + queries * (positions + 8) * 2 + queries * (row + 4) * 4;
+  return queries * size * 4 + positions * (size + 4) * 4 + positions * queries * 4 + ATTENTION_LOCAL * 16;
+}
+
+/* Positions of a tile, 0: this attention does not take such tiles. */
+static uint32_t attention_positions(const wisp_kernel_context *context, bool coopmat) {
+  const uint32_t size = context->model->head_size;
+  if (coopmat && (context->kv_f32 || size % 16 || !has_coopmat(context->caps) || context->caps->cooperative_k > 16)) return 0;
+  for (uint32_t positions = 64; positions >= 32; positions /= 2)
+    if (attention_bytes(size, positions, coopmat) <= context->caps->shared_memory &&
+        positions * size / 8 % ATTENTION_LOCAL == 0)
+      return positions;
+  return 0;
+}
+
 bool wisp_batch_attention(wisp_kernel_call *call, const wisp_kernel_context *context) {
   const wisp_model *m = context->model;
-  const wvk_caps *caps = context->caps;
-  if (!has_room(caps) || context->refused & 1u << WISP_OP_ATTENTION) return false;
-  const uint32_t queries = WISP_TILE_QUERIES, size = m->head_size, vectors = size / 4;
-  /* Queries, a tile of keys or values, shares, and 1 KiB of corrections and maxima. */
-  uint32_t positions = 64;
-  while (positions >= 32 && 4 * (queries * size + positions * size + positions * queries) + 1280 + 2048 > caps->shared_memory)
-    positions /= 2;
-  if (positions < 32 || positions * vectors / 2 % ATTENTION_LOCAL) return false;
-  call->kernel.shader = wisp_shader_find("attention_tile");
+  if (!has_room(context->caps) || context->refused & 1u << WISP_OP_ATTENTION) return false;
+  uint32_t positions = attention_positions(context, true);
+  const bool coopmat = positions;
+  if (!coopmat) positions = attention_positions(context, false);
+  if (!positions) return false;
+  call->kernel.shader = wisp_shader_find(coopmat ? "attention_coopmat" : "attention_tile");
   call->kernel.constants[WISP_C_LOCAL] = ATTENTION_LOCAL;
   call->kernel.constants[WISP_C_TILE] = positions;
+  if (coopmat) set_coopmat(&call->kernel, context->caps, ATTENTION_LOCAL / context->caps->subgroup_size);
   call->groups_x = m->kv_heads;
   call->column_items = m->heads / m->kv_heads;
-  call->items_each = queries;
+  call->items_each = WISP_TILE_QUERIES;
   return true;
 }

@@ -25,7 +25,7 @@ const uint FACTOR = STEPS * INPUT_VECTORS * 4u;              // its place behind
 #ifdef QKV
 const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1 && LAYOUT1 == LAYOUT2;
 const uint LAYOUT12 = LAYOUT1 < LAYOUT2 ? LAYOUT1 : LAYOUT2;
-const uint MOST_LAYOUT = LAYOUT0 < LAYOUT12 ? LAYOUT0 : LAYOUT12;  // the lower the id, the larger the block
+const uint MOST_LAYOUT = LAYOUT0 < LAYOUT12 ? LAYOUT0 : LAYOUT12;  // the lower the id, the larger the block; 4 bits aside
 #elif defined(GATE_UP)
 const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1;
 const uint MOST_LAYOUT = LAYOUT0 < LAYOUT1 ? LAYOUT0 : LAYOUT1;
@@ -33,7 +33,9 @@ const uint MOST_LAYOUT = LAYOUT0 < LAYOUT1 ? LAYOUT0 : LAYOUT1;
 const bool ONE_LAYOUT = true;
 const uint MOST_LAYOUT = LAYOUT0;
 #endif
-const uint MOST_VECTORS = MOST_LAYOUT == WISP_LAYOUT_F32 ? 8u : MOST_LAYOUT <= WISP_LAYOUT_BF16 ? 4u : 2u;
+const uint MOST_VECTORS = MOST_LAYOUT == WISP_LAYOUT_F32 ? 8u
+                        : MOST_LAYOUT <= WISP_LAYOUT_BF16 ? 4u
+                        : MOST_LAYOUT <= WISP_LAYOUT_Q4A && ONE_LAYOUT ? 1u : 2u;
 
 struct Block {  // 32 weights of a row
   uint other_layout, index, scale;  // other_layout: where the matrices' layouts differ
@@ -92,5 +94,5 @@ uint fetched_layout(uint i) { return ONE_LAYOUT ? LAYOUT0 : fetched[i].other_lay
 vec4 fetched_part(uint i, uint part) {
   const uint layout_id = fetched_layout(i), parts = vector_parts(layout_id);
   const vec2 scale = word_scale(layout_id, fetched[i].scale, fetched[i].index, part >= 4u);
-  return vector_part(layout_id, fetched[i].vectors[part / parts], part % parts) * scale.x + scale.y;
+  return vector_part(layout_id, fetched[i].vectors[part / parts % MOST_VECTORS], part % parts) * scale.x + scale.y;
 }

@@ -127,7 +127,8 @@ wisp_status bench_kernels(const check_params *params, void (*row)(void *user, co
   uint64_t random = params->seed;
   wisp_status status = WISP_OK;
   for (size_t i = 0; i < sizeof types / sizeof *types && status == WISP_OK; i++) {
-    const shape s = {"mobilellm-125m", 576, 9, 3, 64, 1536, 32000, CONTEXT, columns, types[i], false, false, false, "EQAOGDHS", ""};
+    const shape s = {"mobilellm-125m", 576,      9,     3,     64,    1536,       32000, CONTEXT,
+                     columns,          types[i], false, false, false, "EQAOGDHS", ""};
     bencher b = {.params = params, .type = types[i], .first = i == 0, .row = row, .user = user};
     status = bed_open(&b.bed, params->host, params->device, &s, BLOCKS, false, &random);
     if (status == WISP_OK) status = bench_type(&b);

@@ -77,6 +77,7 @@ static wisp_status check_run(checker *c, bed_run run) {
   bed *b = &c->bed;
   const wisp_activations *expected = NULL; /* the layout that the regions are for, and the tiles */
   const char *expected_tiles = NULL;
+  uint32_t expected_halves = 0; /* whether the kernel computes with f16 */
   for (run.mode = 0; run.mode < BED_MODES; run.mode++) {
     bool refused = false;
     if (!bed_is_new(b, &run, &refused)) continue;
@@ -85,10 +86,13 @@ static wisp_status check_run(checker *c, bed_run run) {
     verdict v = {.text = "the driver refuses the pipeline"};
     if (!refused) {
       const wisp_activations *a = &b->modes[run.mode].activations;
+      const uint32_t halves = shader->needs & WISP_NEEDS_COOPMAT;
       const char *tiles = run.batch ? wisp_batch_tiles(&b->modes[run.mode], run.op) : NULL;
-      if (!expected || memcmp(expected, a, sizeof *a) || tiles != expected_tiles) truth_expect(&c->truth, &run);
+      if (!expected || memcmp(expected, a, sizeof *a) || tiles != expected_tiles || halves != expected_halves)
+        truth_expect(&c->truth, &run);
       expected = a;
       expected_tiles = tiles;
+      expected_halves = halves;
       WISP_TRY(bed_go(b, &run));
       v = truth_judge(&c->truth, &run);
     }

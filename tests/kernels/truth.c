@@ -9,8 +9,8 @@
 #include "random.h"
 #include "session/sampler.h"
 
-#define EPSILON 0x1p-24 /* of one float operation */
-#define HALF_SCALE 5e-4 /* of a scale rounded to f16 */
+#define EPSILON 0x1p-24         /* of one float operation */
+#define HALF_SCALE 5e-4         /* of a scale rounded to f16 */
 #define HALF_PRODUCT 0x1.01p-10 /* of a product whose factors were both rounded to f16 */
 
 static void *take(truth *t, size_t count, size_t size) {
@@ -392,6 +392,18 @@ static void expect_head_of_attention(truth *t, const bed_run *run, uint32_t colu
   attention_magnitudes(t, query, kv_head, first, last, r->expected + at, r->magnitude + at);
 }
 
+/* Shares below 2^-24 of the largest are lost in f16, a part of 2^-25 of each may be. */
+static void allow_lost_shares(const truth *t, uint32_t positions, region *r) {
+  const wisp_model *m = &t->bed->model;
+  const uint32_t size = m->head_size, width = m->kv_heads * size, q = m->heads * size;
+  for (uint32_t i = 0; i < q; i++) {
+    float values = 0;
+    const uint32_t element = width + i / size / (m->heads / m->kv_heads) * size + i % size;
+    for (uint32_t p = 0; p < positions; p++) values += fabsf(t->cached[(size_t)p * 2 * width + element]);
+    for (uint32_t at = i; at < r->count; at += q) r->magnitude[at] += 0x1p-24f / r->bound * values;
+  }
+}
+
 static void expect_attention(truth *t, const bed_run *run) {
   const wisp_model *m = &t->bed->model;
   const wisp_activations *a = &t->bed->modes[run->mode].activations;
@@ -400,8 +412,11 @@ static void expect_attention(truth *t, const bed_run *run) {
   put_slot(t, longest);
   region *r = add_region(t, "attended", BED_DATA, REGION_FLOATS, a->attention, (uint64_t)run->count * q);
   r->bound = sum_bound(longest > m->head_size ? longest : m->head_size);
+  const wisp_kernel kernel = wisp_kernel_for(&t->bed->modes[run->mode], run->op, 0, run->batch).kernel;
+  if (kernel.shader->needs & WISP_NEEDS_COOPMAT) r->bound += (float)HALF_PRODUCT; /* keys and values are halves already */
   for (uint32_t c = 0; c < run->count; c++)
     for (uint32_t h = 0; h < m->heads; h++) expect_head_of_attention(t, run, c, h, r);
+  if (kernel.shader->needs & WISP_NEEDS_COOPMAT) allow_lost_shares(t, longest, r);
 }
 
 /* x += post_norm(M input) */
