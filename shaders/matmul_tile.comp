@@ -14,9 +14,9 @@ shared vec4 staged_weights[TILE * TILE_ROWS / 4u];    // [TILE][TILE_ROWS / 4]
 shared vec4 staged_inputs[TILE * TILE_COLUMNS / 4u];  // [TILE][TILE_COLUMNS / 4]
 
 void stage() {
-  [[unroll]] for (uint i = 0u; i < BLOCKS_EACH; i++) {
-    const uint slot = fetched_slot(i), first = 32u * fetched_block(i);
-    [[unroll]] for (uint part = 0u; part < 8u; part++) {
+  [[unroll]] for (uint i = 0u; i < PIECES_EACH; i++) {
+    const uint slot = fetched_slot(i), first = 4u * PARTS * fetched_piece(i);
+    [[unroll]] for (uint part = 0u; part < PARTS; part++) {
       const vec4 w = fetched_part(i, part);
       [[unroll]] for (uint e = 0u; e < 4u; e++) staged_weights[(first + 4u * part + e) * (TILE_ROWS / 4u) + slot / 4u][slot % 4u] = w[e];
     }

@@ -10,13 +10,13 @@ enum { PREPARE_LOCAL = 128, TILE_FEATURES = 32, COOPMAT_FEATURES = 64 };
 enum { ENOUGH_GROUPS = 96 }; /* workgroups that keep a large GPU busy: a smaller tile otherwise */
 enum { ATTENTION_LOCAL = 128 };
 
-typedef struct tile { /* results of a workgroup; coopmat: cooperative matrices of a subgroup */
-  uint32_t rows, columns, sub_rows, sub_columns;
+typedef struct tile { /* results of a workgroup, features of a step; coopmat: cooperative matrices of a subgroup */
+  uint32_t rows, columns, features, sub_rows, sub_columns;
 } tile;
 
 /* The larger ones first; the last one always fits where tiles are taken. */
-static const tile float_tiles[] = {{128, 64, 0, 0}, {64, 64, 0, 0}};
-static const tile coopmat_tiles[] = {{128, 128, 4, 2}, {128, 64, 4, 2}, {64, 64, 2, 2}};
+static const tile float_tiles[] = {{128, 64, 32, 0, 0}, {64, 64, 32, 0, 0}};
+static const tile coopmat_tiles[] = {{128, 128, 32, 4, 2}, {128, 64, 32, 2, 2}, {64, 64, 64, 2, 2}, {64, 64, 32, 2, 2}};
 
 static uint32_t round_up(uint32_t value, uint32_t to) {
   return (value + to - 1) / to * to;
@@ -93,8 +93,8 @@ static uint32_t subgroups(const tile *t, const wvk_caps *caps) {
 
 /* Bytes of shared memory, and invocations. */
 static uint32_t shared_bytes(const tile *t, const wvk_caps *caps) {
-  if (!t->sub_rows) return (t->rows + t->columns) * TILE_FEATURES * 4;
-  return (t->rows + t->columns) * (COOPMAT_FEATURES + 8) * 2 +
+  if (!t->sub_rows) return (t->rows + t->columns) * t->features * 4;
+  return 2 * (t->rows + t->columns) * (t->features + 8) * 2 +
          subgroups(t, caps) * caps->cooperative_m * caps->cooperative_n * 4;
 }
 
@@ -104,20 +104,22 @@ static uint32_t invocations(const tile *t, const wvk_caps *caps) {
 
 static bool fits(const tile *t, const wvk_caps *caps) {
   const uint32_t local = invocations(t, caps);
-  const uint32_t blocks = t->rows * (t->sub_rows ? COOPMAT_FEATURES : TILE_FEATURES) / 32;
-  return shared_bytes(t, caps) <= caps->shared_memory && local <= caps->max_workgroup && local <= blocks && blocks % local == 0;
+  const uint32_t blocks = t->rows * t->features / 32, pieces = blocks < local ? 2 * blocks : blocks;
+  const uint32_t inputs = t->columns * t->features / (t->sub_rows ? 8 : 4);
+  return shared_bytes(t, caps) <= caps->shared_memory && local <= caps->max_workgroup && pieces % local == 0 &&
+         inputs % local == 0;
 }
 
-/* The largest tile of which there are enough, else the smallest. */
+/* The largest tile of which there are enough, else the smallest; of several features the most that fit. */
 static tile choose_tile(const wisp_kernel_context *context, const tile *tiles, uint32_t count, uint32_t rows) {
   const uint32_t columns = context->activations.columns;
-  uint32_t chosen = count - 1;
-  for (uint32_t i = count; i-- > 0;) {
-    const tile *t = &tiles[i];
-    const uint32_t groups = (rows + t->rows - 1) / t->rows * ((columns + t->columns - 1) / t->columns);
-    if (fits(t, context->caps) && groups >= ENOUGH_GROUPS) chosen = i;
+  const tile *chosen = NULL;
+  for (const tile *t = tiles; t < tiles + count; t++) {
+    if (!fits(t, context->caps) || (chosen && t->rows * t->columns == chosen->rows * chosen->columns)) continue;
+    chosen = t;
+    if ((rows + t->rows - 1) / t->rows * ((columns + t->columns - 1) / t->columns) >= ENOUGH_GROUPS) break;
   }
-  return tiles[chosen];
+  return *chosen;
 }
 
 static void set_coopmat(wisp_kernel *kernel, const wvk_caps *caps, uint32_t subgroups_each) {
@@ -141,7 +143,7 @@ void wisp_batch_product(wisp_kernel_call *call, const wisp_kernel_context *conte
   const tile t = coopmat ? choose_tile(context, coopmat_tiles, sizeof coopmat_tiles / sizeof *coopmat_tiles, rows)
                          : choose_tile(context, float_tiles, sizeof float_tiles / sizeof *float_tiles, rows);
   c[WISP_C_LOCAL] = invocations(&t, caps);
-  c[WISP_C_TILE] = coopmat ? COOPMAT_FEATURES : TILE_FEATURES;
+  c[WISP_C_TILE] = t.features;
   c[WISP_C_TILE_ROWS] = t.rows;
   c[WISP_C_TILE_COLUMNS] = t.columns;
   c[WISP_C_X] = context->activations.inputs;

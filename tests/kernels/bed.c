@@ -18,7 +18,8 @@ static const size_t optional_features[] = {
     offsetof(wvk_caps, memory_model),     offsetof(wvk_caps, cooperative_matrix),
 };
 enum { FEATURES = sizeof optional_features / sizeof *optional_features };
-_Static_assert(BED_MODES == FEATURES + 5, "as the device is, three kinds, one for each feature, one without any");
+_Static_assert(BED_MODES == FEATURES + 7,
+               "as the device is, three kinds, one for each feature, one without any, two of batches");
 
 /* All other fields of wisp_activations are places of arrays, in their order. */
 static const size_t figures[] = {offsetof(wisp_activations, columns), offsetof(wisp_activations, logit_columns),
@@ -104,11 +105,11 @@ static wisp_status create_sets(bed *b) {
 
 static wvk_caps believed(const wvk_caps *caps, uint32_t mode) {
   wvk_caps result = *caps;
-  if (mode == 1) result.kind = WVK_KIND_DISCRETE;
+  if (mode == 1 || mode > 4 + FEATURES) result.kind = WVK_KIND_DISCRETE;
   if (mode == 2) result.kind = WVK_KIND_INTEGRATED;
   if (mode == 3) result.kind = WVK_KIND_SOFTWARE;
   for (uint32_t f = 0; f < FEATURES; f++)
-    if (mode == 4 + f || mode == BED_MODES - 1) *(bool *)((char *)&result + optional_features[f]) = false;
+    if (mode == 4 + f || mode == 4 + FEATURES) *(bool *)((char *)&result + optional_features[f]) = false;
   return result;
 }
 
@@ -124,6 +125,8 @@ static wisp_status open_bed(bed *b, uint32_t blocks, bool mapped, uint64_t *rand
     b->modes[i] = (wisp_kernel_context){
         .model = &b->model, .weights = &b->weights, .caps = &b->caps[i], .kv_f32 = b->shape->kv_f32};
     wisp_activations_plan(&b->modes[i], b->shape->columns > 64 ? b->shape->columns : 64);
+    /* Tiles are chosen by what a batch could be: all of the largest size, and some of each. */
+    if (i > 4 + FEATURES) b->modes[i].activations.columns = i == BED_MODES - 1 ? 2048 : 1 << 20;
   }
   spread(b);
   WISP_GPU_TRY(wvk_layout_create(&b->layout, b->device, WISP_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
