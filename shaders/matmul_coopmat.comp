@@ -32,15 +32,15 @@ const uint MATRIX_SUB_ROWS = SUB_ROWS;
 const uint RESULTS = COOP_M * COOP_N, PAIRS = RESULTS / 2u;  // PAIRS of neighbouring rows
 const uint PAIRS_EACH = PAIRS * SUBGROUPS / LOCAL;
 
-shared f16vec4 staged_weights[2u * TILE_ROWS * STRIDE];  // of two steps: one is multiplied, the other staged
-shared f16vec4 staged_inputs[2u * TILE_COLUMNS * STRIDE];
+shared f16vec4 staged_weights[TILE_ROWS * STRIDE];
+shared f16vec4 staged_inputs[TILE_COLUMNS * STRIDE];
 shared float results[SUBGROUPS * RESULTS];  // [subgroup][column][row]
 
 f16vec4 halves(uint low, uint high) { return f16vec4(unpackFloat2x16(low), unpackFloat2x16(high)); }
 
-void stage(uint buffer_index) {
+void stage() {
   [[unroll]] for (uint i = 0u; i < PIECES_EACH; i++) {
-    const uint first = (buffer_index * TILE_ROWS + fetched_slot(i)) * STRIDE + PARTS * fetched_piece(i);
+    const uint first = fetched_slot(i) * STRIDE + PARTS * fetched_piece(i);
     [[unroll]] for (uint part = 0u; part < PARTS; part++) {
       if (ONE_LAYOUT && LAYOUT0 == WISP_LAYOUT_F16) {
         const uvec4 v = fetched[i].vectors[part / 2u % MOST_VECTORS];
@@ -52,7 +52,7 @@ void stage(uint buffer_index) {
   }
   [[unroll]] for (uint i = 0u; i < INPUTS_EACH; i++) {
     const uvec4 v = floatBitsToUint(inputs[i]);
-    const uint first = (buffer_index * TILE_COLUMNS + input_column(i)) * STRIDE + 2u * input_vector(i);
+    const uint first = input_column(i) * STRIDE + 2u * input_vector(i);
     staged_inputs[first] = halves(v.x, v.y);
     staged_inputs[first + 1u] = halves(v.z, v.w);
   }
@@ -74,27 +74,25 @@ void main() {
     sums[i] = coopmat<float, gl_ScopeSubgroup, COOP_M, COOP_N, gl_MatrixUseAccumulator>(0.0);
 
   fetch(0u, end);
-  stage(0u);
-  barrier();
   for (uint i = 0u; i < STEPS; i++) {
+    barrier();
+    stage();
+    barrier();
     if (i + 1u < STEPS) fetch(i + 1u, end);
-    const uint weights_at = i % 2u * TILE_ROWS * STRIDE, inputs_at = i % 2u * TILE_COLUMNS * STRIDE;
     [[unroll]] for (uint k = 0u; k < TILE; k += COOP_K) {
       coopmat<float16_t, gl_ScopeSubgroup, COOP_M, COOP_K, gl_MatrixUseA> w[SUB_ROWS];
       [[unroll]] for (uint r = 0u; r < SUB_ROWS; r++) {
         const uint slot = first_slot + r % SUB_HALF * COOP_M + r / SUB_HALF * (TILE_ROWS / 2u);
-        coopMatLoad(w[r], staged_weights, weights_at + slot * STRIDE + k / 4u, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+        coopMatLoad(w[r], staged_weights, slot * STRIDE + k / 4u, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
       }
       [[unroll]] for (uint c = 0u; c < SUB_COLUMNS; c++) {
         coopmat<float16_t, gl_ScopeSubgroup, COOP_K, COOP_N, gl_MatrixUseB> x;
-        coopMatLoad(x, staged_inputs, inputs_at + (first_sub_column + c * COOP_N) * STRIDE + k / 4u, STRIDE,
+        coopMatLoad(x, staged_inputs, (first_sub_column + c * COOP_N) * STRIDE + k / 4u, STRIDE,
                     gl_CooperativeMatrixLayoutColumnMajor);
         [[unroll]] for (uint r = 0u; r < SUB_ROWS; r++)
           sums[r * SUB_COLUMNS + c] = coopMatMulAdd(w[r], x, sums[r * SUB_COLUMNS + c]);
       }
     }
-    if (i + 1u < STEPS) stage((i + 1u) % 2u);
-    barrier();
   }
 
   const uint mine = gl_SubgroupID * RESULTS;

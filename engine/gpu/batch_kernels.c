@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum { COLUMNS = 64, TILE_COLUMNS = 512 };
-enum { PREPARE_LOCAL = 128, TILE_FEATURES = 32, COOPMAT_FEATURES = 64 };
+enum { PREPARE_LOCAL = 128, TILE_FEATURES = 32, COOPMAT_FEATURES = 128 };
 enum { ENOUGH_GROUPS = 96 }; /* workgroups that keep a large GPU busy: a smaller tile otherwise */
 enum { ATTENTION_LOCAL = 128 };
 
@@ -16,7 +16,7 @@ typedef struct tile { /* results of a workgroup, features of a step; coopmat: co
 
 /* The larger ones first; the last one always fits where tiles are taken. */
 static const tile float_tiles[] = {{128, 64, 32, 0, 0}, {64, 64, 32, 0, 0}};
-static const tile coopmat_tiles[] = {{128, 128, 32, 4, 2}, {128, 64, 32, 2, 2}, {64, 64, 64, 2, 2}, {64, 64, 32, 2, 2}};
+static const tile coopmat_tiles[] = {{128, 128, 64, 4, 2}, {128, 64, 64, 2, 2}, {64, 64, 64, 2, 2}};
 
 static uint32_t round_up(uint32_t value, uint32_t to) {
   return (value + to - 1) / to * to;
@@ -94,8 +94,7 @@ static uint32_t subgroups(const tile *t, const wvk_caps *caps) {
 /* Bytes of shared memory, and invocations. */
 static uint32_t shared_bytes(const tile *t, const wvk_caps *caps) {
   if (!t->sub_rows) return (t->rows + t->columns) * t->features * 4;
-  return 2 * (t->rows + t->columns) * (t->features + 8) * 2 +
-         subgroups(t, caps) * caps->cooperative_m * caps->cooperative_n * 4;
+  return (t->rows + t->columns) * (t->features + 8) * 2 + subgroups(t, caps) * caps->cooperative_m * caps->cooperative_n * 4;
 }
 
 static uint32_t invocations(const tile *t, const wvk_caps *caps) {
