@@ -2,7 +2,6 @@
 #include "gpu/batch_kernels.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { COLUMNS = 64, TILE_COLUMNS = 512 };
@@ -37,10 +36,7 @@ static bool has_coopmat(const wvk_caps *caps) {
 }
 
 uint32_t wisp_batch_columns(const wvk_caps *caps) {
-  const uint32_t most = has_room(caps) ? TILE_COLUMNS : COLUMNS;
-  const char *variable = getenv("WISP_BATCH");
-  const unsigned long wanted = variable ? strtoul(variable, NULL, 10) : 0;
-  return wanted && wanted < most ? (uint32_t)wanted : most;
+  return has_room(caps) ? TILE_COLUMNS : COLUMNS;
 }
 
 const char *wisp_batch_tiles(const wisp_kernel_context *context, const wisp_op *op) {

@@ -5,7 +5,7 @@
 
 #include "gpu/kernels.h"
 
-/* Tokens of a batch that suit the device; lowered by the environment variable WISP_BATCH=N (for tests). */
+/* Tokens of a batch that suit the device. */
 uint32_t wisp_batch_columns(const wvk_caps *caps);
 
 /* Whether op takes the tile kernels, "_coopmat" or "_tile" (NULL: neither): their inputs are prepared by a dispatch before. */

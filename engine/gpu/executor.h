@@ -40,6 +40,7 @@ typedef struct gpu_timeline {
   uint32_t readback_columns;
   wvk_set **sets;         /* [weights.buffer_count] */
   wvk_commands *batch;    /* recorded for each prefill batch that is not like the one before */
+  uint32_t batch_limit;   /* tokens of a prefill batch: the device's, or fewer by the environment variable WISP_BATCH */
   uint32_t batch_columns; /* of what batch holds, 0 = nothing; and what it makes of the last ops */
   uint32_t batch_outcome;
   double prompt_seconds;     /* how long a token of a prompt took at last, 0 = not known */

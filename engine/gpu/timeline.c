@@ -180,6 +180,10 @@ wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *ex
   t->executor = e;
   t->context = e->context;
   t->context.kv_f32 = kv_type == WISP_KV_F32;
+  t->batch_limit = t->context.activations.columns;
+  const char *batch = getenv("WISP_BATCH");
+  const unsigned long wanted = batch ? strtoul(batch, NULL, 10) : 0;
+  if (wanted && wanted < t->batch_limit) t->batch_limit = (uint32_t)wanted;
   wisp_status status = wisp_gpu_build_pipelines(e, t->context.kv_f32);
   t->context.refused = e->context.refused;
   if (status == WISP_OK) status = create_buffers(t);
@@ -276,8 +280,7 @@ static wisp_status append_batch(gpu_timeline *t, const int32_t *ids, uint32_t co
 /* Tokens of the next batch: as many as the device takes at a time, and on phones, where a long submit is killed or stops the
  * display, as many as take SUBMIT_SECONDS by the measure of the batch before. */
 static uint32_t prompt_batch(const gpu_timeline *t, bool all) {
-  const uint32_t columns = t->context.activations.columns;
-  const uint32_t most = all && columns > WISP_GPU_LOGIT_COLUMNS ? WISP_GPU_LOGIT_COLUMNS : columns;
+  const uint32_t limit = t->batch_limit, most = all && limit > WISP_GPU_LOGIT_COLUMNS ? WISP_GPU_LOGIT_COLUMNS : limit;
   const wvk_kind kind = wvk_device_caps(t->executor->device)->kind;
   if (kind == WVK_KIND_DISCRETE || kind == WVK_KIND_SOFTWARE || most < LEAST_BATCH) return most;
   if (t->prompt_seconds <= 0) return LEAST_BATCH;
@@ -298,6 +301,7 @@ wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t 
     t->prompt_seconds = (now_s() - start) / batch;
     if (all) read_logits(t, batch, logits + done * t->context.model->vocabulary);
     done += batch;
+    if (timeline->progress) timeline->progress(timeline->progress_user, timeline->length);
   }
   return which == WISP_LOGITS_LAST ? wisp_gpu_last_logits(timeline, logits) : WISP_OK;
 }

@@ -13,6 +13,7 @@ static float *last_logits(const char *caps, const char *batch, const char *type,
   setenv("WISP_BATCH", batch, 1);
   wisp_engine_params params = fixture_params(&f, "vulkan", "tiny");
   params.source.synthetic_type = type;
+  params.max_context = 2048;
   fixture_create(&f, &params);
   int32_t *ids = malloc(count * sizeof *ids);
   cr_assert_not_null(ids);
@@ -70,4 +71,41 @@ Test(prompt_vulkan, long_context, .timeout = 600) {
   for (size_t family = 0; family < FAMILIES; family++) same(expected, families[family], "512", "q8_0", COUNT);
   same(expected, "kind=discrete", "177", "q8_0", COUNT);
   free(expected);
+}
+
+typedef struct progress {
+  wisp_session *session;
+  size_t done, calls, stop; /* stop: cancel once so many are done; 0 = never */
+} progress;
+
+static void on_progress(void *user, size_t done, size_t count) {
+  progress *p = user;
+  cr_assert(done > p->done && done <= count && count == 100);
+  p->done = done;
+  p->calls++;
+  if (p->stop && done >= p->stop) wisp_session_cancel(p->session);
+}
+
+/* Batches of 16: progress after each of them, and a cancel from there ends the append before the next. */
+Test(prompt_vulkan, progress_and_cancel) {
+  fixture f;
+  int32_t ids[100];
+  setenv("WISP_BATCH", "16", 1);
+  fixture_open(&f, "vulkan", "tiny");
+  fixture_ids(&f, ids, 100);
+  progress p = {.session = NULL};
+  wisp_session_params params = wisp_session_params_defaults();
+  params.progress = on_progress;
+  params.progress_user = &p;
+  cr_assert_eq(wisp_session_create(&p.session, f.engine, &params), WISP_OK);
+  fixture_append(p.session, ids, 100, WISP_LOGITS_NONE, NULL);
+  cr_assert_eq(p.done, 100);
+  cr_assert_eq(p.calls, 7);
+  p = (progress){.session = p.session, .stop = 40};
+  cr_assert_eq(wisp_session_append(p.session, ids, 100, WISP_LOGITS_NONE, NULL), WISP_ERROR_CANCELLED);
+  fixture_said(&f, "cancelled");
+  cr_assert_eq(p.calls, 3);
+  cr_assert_eq(wisp_session_length(p.session), 148);
+  wisp_session_destroy(&p.session);
+  fixture_close(&f);
 }
