@@ -71,7 +71,7 @@ static int32_t collect_kernels(gpu_executor *e, const wisp_kernel_context *conte
 /* With WISP_SHADER_DIR set, a build that has the compiler takes the GLSL of that folder instead of the embedded SPIR-V. */
 static void compile_at_run_time(const gpu_executor *e, wvk_pipeline_params *params, const wisp_shader *shader) {
   const char *directory = getenv("WISP_SHADER_DIR");
-  if (!directory) return;
+  if (!directory || shader->needs & WISP_NEEDS_COOPMAT) return; /* which the compiler at hand may not know */
   const wvk_host host = wisp_gpu_host(e->host);
   uint32_t *spirv;
   size_t bytes;
