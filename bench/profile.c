@@ -35,7 +35,8 @@ static void print_number(FILE *file, int width, int decimals, double value) {
     fprintf(file, " %*s", width, "-");
 }
 
-static void print_line(FILE *file, const char *name, uint32_t count, double ns, double bytes, double total_ns, double gb_per_s) {
+static void print_line(FILE *file, const char *name, uint32_t count, double ns, double bytes, double total_ns,
+                       double gb_per_s) {
   fprintf(file, "%-10s %5u", name, count);
   print_number(file, 9, 2, ns / count / 1e3);
   print_number(file, 10, 1, ns / 1e3);

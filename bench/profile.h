@@ -13,8 +13,8 @@ typedef struct profile_options {
   const char *trace;       /* file for the trace, NULL = none */
 } profile_options;
 
-/* Times a few tokens of decode, a dispatch for each op, and prints the table to file. A device without timestamps is said so and
- * is no error. REPORT_DONE, or the exit code after an error line. */
+/* Times a few tokens of decode, a dispatch for each op, and prints the table to file. A device without timestamps is said so
+ * and is no error. REPORT_DONE, or the exit code after an error line. */
 int profile_print(wisp_engine *engine, const profile_options *options, FILE *file);
 
 #endif

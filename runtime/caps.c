@@ -18,6 +18,7 @@ const struct wvk_extension_info wvk_extensions[WVK_EXT_COUNT] = {
     [WVK_EXT_CREATION_FEEDBACK] = {"VK_EXT_pipeline_creation_feedback", VK_API_VERSION_1_3},
     [WVK_EXT_EXECUTABLES] = {"VK_KHR_pipeline_executable_properties", 0},
     [WVK_EXT_PORTABILITY] = {"VK_KHR_portability_subset", 0},
+    [WVK_EXT_COOPERATIVE_MATRIX] = {"VK_KHR_cooperative_matrix", 0},
     [WVK_EXT_CORES_NVIDIA] = {"VK_NV_shader_sm_builtins", 0},
     [WVK_EXT_CORES_AMD] = {"VK_AMD_shader_core_properties", 0},
     [WVK_EXT_CORES_ARM] = {"VK_ARM_shader_core_builtins", 0},
@@ -63,6 +64,8 @@ void wvk_features_chain(struct wvk_features *f, const bool has[WVK_EXT_COUNT]) {
   if (has[WVK_EXT_INT_DOT]) chain(&f->head, &f->int_dot, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES);
   if (has[WVK_EXT_EXECUTABLES])
     chain(&f->head, &f->executables, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR);
+  if (has[WVK_EXT_COOPERATIVE_MATRIX])
+    chain(&f->head, &f->cooperative_matrix, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR);
 }
 
 static wvk_kind kind_of(VkPhysicalDeviceType type) {
@@ -167,7 +170,40 @@ static void read_features(struct wvk_instance *instance, struct wvk_physical *ph
   physical->full_subgroups = features.subgroup_size.computeFullSubgroups;
   caps->int_dot = features.int_dot.shaderIntegerDotProduct;
   caps->pipeline_statistics = features.executables.pipelineExecutableInfo;
-  caps->cooperative_matrix = false; /* the structs of VK_KHR_cooperative_matrix came after Vulkan headers 1.3.239 */
+  caps->cooperative_matrix = features.cooperative_matrix.cooperativeMatrix;
+}
+
+/* The shape of cooperative matrices f16 x f16 + f32 -> f32 of a subgroup, the one with the most products; without one there are
+ * no cooperative matrices for us. Shaders that use them are SPIR-V 1.5 with Vulkan's memory model. */
+static wvk_status read_cooperative_matrices(struct wvk_instance *instance, struct wvk_physical *physical) {
+  wvk_caps *caps = &physical->caps;
+  const bool possible = caps->cooperative_matrix && caps->float16 && caps->memory_model &&
+                        physical->api_version >= VK_API_VERSION_1_2 &&
+                        instance->GetPhysicalDeviceCooperativeMatrixPropertiesKHR;
+  caps->cooperative_matrix = false;
+  if (!possible) return WVK_OK;
+  uint32_t count = 0;
+  instance->GetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical->handle, &count, NULL);
+  VkCooperativeMatrixPropertiesKHR *list = wvk_host_alloc(&instance->host, count ? count : 1, sizeof *list);
+  if (!list) return wvk_fail_memory(&instance->host, "cooperative matrix properties");
+  for (uint32_t i = 0; i < count; i++) list[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+  instance->GetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical->handle, &count, list);
+  uint32_t most = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const VkCooperativeMatrixPropertiesKHR *p = &list[i];
+    const uint32_t products = p->MSize * p->NSize * p->KSize;
+    if (p->AType != VK_COMPONENT_TYPE_FLOAT16_KHR || p->BType != VK_COMPONENT_TYPE_FLOAT16_KHR ||
+        p->CType != VK_COMPONENT_TYPE_FLOAT32_KHR || p->ResultType != VK_COMPONENT_TYPE_FLOAT32_KHR ||
+        p->scope != VK_SCOPE_SUBGROUP_KHR || p->MSize > 16 || p->NSize > 16 || p->KSize > 16 || products <= most)
+      continue;
+    most = products;
+    caps->cooperative_matrix = true;
+    caps->cooperative_m = p->MSize;
+    caps->cooperative_n = p->NSize;
+    caps->cooperative_k = p->KSize;
+  }
+  wvk_host_free(&instance->host, list);
+  return WVK_OK;
 }
 
 /* Unified: the largest device-local heap has a type that the host sees, and it is the machine's own memory. */
@@ -257,6 +293,7 @@ static wvk_status read_physical(struct wvk_instance *instance, struct wvk_physic
     WVK_TRY(find_extensions(instance, physical));
     bool fast_dot = read_properties(instance, physical);
     read_features(instance, physical);
+    WVK_TRY(read_cooperative_matrices(instance, physical));
     read_memory(instance, physical);
     WVK_TRY(read_queues(instance, physical, properties.limits.timestampPeriod));
     wvk_caps have = *caps;

@@ -60,6 +60,7 @@ static VkResult create_device(struct wvk_device *device) {
       [WVK_EXT_CREATION_FEEDBACK] = physical->has[WVK_EXT_CREATION_FEEDBACK],
       [WVK_EXT_EXECUTABLES] = caps->pipeline_statistics,
       [WVK_EXT_PORTABILITY] = physical->has[WVK_EXT_PORTABILITY],
+      [WVK_EXT_COOPERATIVE_MATRIX] = caps->cooperative_matrix,
   };
   struct wvk_features features = {
       .head.features.shaderInt64 = caps->atomic64,
@@ -75,6 +76,7 @@ static VkResult create_device(struct wvk_device *device) {
       .subgroup_size.computeFullSubgroups = caps->subgroup_size_control && physical->full_subgroups,
       .int_dot.shaderIntegerDotProduct = caps->int_dot,
       .executables.pipelineExecutableInfo = caps->pipeline_statistics,
+      .cooperative_matrix.cooperativeMatrix = caps->cooperative_matrix,
   };
   wvk_features_chain(&features, use);
   const char *extensions[WVK_EXT_COUNT];

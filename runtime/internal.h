@@ -11,6 +11,8 @@
 #include <stdatomic.h>
 #include <volk.h>
 
+#include "cooperative_matrix.h"
+
 #if defined(__GNUC__)
 #define WVK_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 #else
@@ -46,6 +48,7 @@ const char *wvk_result_name(VkResult result);
   X(GetPhysicalDeviceQueueFamilyProperties)                                                                                    \
   X(EnumerateDeviceExtensionProperties)                                                                                        \
   X(CreateDevice)                                                                                                              \
+  X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR)                                                                           \
   X(CreateDebugUtilsMessengerEXT)                                                                                              \
   X(DestroyDebugUtilsMessengerEXT)
 
@@ -79,6 +82,7 @@ enum wvk_extension {
   WVK_EXT_CREATION_FEEDBACK,
   WVK_EXT_EXECUTABLES,
   WVK_EXT_PORTABILITY,
+  WVK_EXT_COOPERATIVE_MATRIX,
   WVK_EXT_CORES_NVIDIA, /* only asked for the number of cores, as the next two */
   WVK_EXT_CORES_AMD,
   WVK_EXT_CORES_ARM,
@@ -102,6 +106,7 @@ struct wvk_features {
   VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size;
   VkPhysicalDeviceShaderIntegerDotProductFeatures int_dot;
   VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR executables;
+  VkPhysicalDeviceCooperativeMatrixFeaturesKHR cooperative_matrix;
 };
 void wvk_features_chain(struct wvk_features *features, const bool has[WVK_EXT_COUNT]);
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * WISP_CAPS: lowers what the engine believes of a device.
  *
- *   WISP_CAPS=[PROFILE][,+FEATURE|-FEATURE|LIMIT=N]...     tier0,+float16    adreno-610 -subgroup,max_storage_range=134217728
+ *   WISP_CAPS=[PROFILE][,+FEATURE|-FEATURE|LIMIT=N|kind=KIND]...     tier0,+float16    adreno-610
+ * -subgroup,max_storage_range=134217728
  *
- * Items apply from left to right. A profile is itself such a list. Nothing is ever raised above what the device has. */
+ * Items apply from left to right. A profile is itself such a list. Nothing is ever raised above what the device has; its kind
+ * may be any, since that only says which kernels are likely to be fast. */
 #include "internal.h"
 #include "profiles_table.h"
 
@@ -101,6 +103,20 @@ static bool set_limit(wvk_caps *caps, const char *item, size_t length) {
   return false;
 }
 
+static bool set_kind(wvk_caps *caps, const char *item, size_t length) {
+  static const char *const names[] = {[WVK_KIND_OTHER] = "kind=other",
+                                      [WVK_KIND_INTEGRATED] = "kind=integrated",
+                                      [WVK_KIND_DISCRETE] = "kind=discrete",
+                                      [WVK_KIND_VIRTUAL] = "kind=virtual",
+                                      [WVK_KIND_SOFTWARE] = "kind=software"};
+  for (size_t i = 0; i < COUNT(names); i++) {
+    if (!same(names[i], item, length)) continue;
+    caps->kind = (wvk_kind)i;
+    return true;
+  }
+  return false;
+}
+
 static const struct wvk_profile *find_profile(const char *name, size_t length) {
   if (same(tier0.name, name, length)) return &tier0;
   for (size_t i = 0; i < COUNT(wvk_profiles); i++)
@@ -117,6 +133,7 @@ static wvk_status refuse(const wvk_host *host, const char *item, size_t length) 
   for (size_t i = 0; i < COUNT(wvk_profiles); i++) ADD(" %s", wvk_profiles[i].name);
   for (size_t i = 0; i < COUNT(features); i++) ADD(" +-%s", features[i].name);
   for (size_t i = 0; i < COUNT(limits); i++) ADD(" %s=N", limits[i].name);
+  ADD(" kind=%s", "discrete|integrated|virtual|software|other");
 #undef ADD
   return wvk_fail(host, WVK_ERROR_NO_DEVICE, "WISP_CAPS: '%.*s' is not known; known: %s", (int)(length < 64 ? length : 64),
                   item, known);
@@ -131,7 +148,7 @@ wvk_status wvk_caps_clamp(wvk_caps *caps, const wvk_caps *have, const char *text
       WVK_TRY(wvk_caps_clamp(caps, have, profile->caps, host));
     else if (length > 0 && (item[0] == '+' || item[0] == '-')) {
       if (!set_feature(caps, have, item[0] == '+', item + 1, length - 1)) return refuse(host, item, length);
-    } else if (!set_limit(caps, item, length))
+    } else if (!set_limit(caps, item, length) && !set_kind(caps, item, length))
       return refuse(host, item, length);
     item += length;
     if (!*item) return WVK_OK;

@@ -72,8 +72,9 @@ typedef struct wvk_caps {
   bool memory_model; /* vulkanMemoryModel + device scope */
   bool atomic64;     /* 64-bit integers, and atomics on them in buffers */
   bool cooperative_matrix, timeline_semaphore;
-  bool pipeline_statistics; /* VK_KHR_pipeline_executable_properties */
-  float timestamp_ns;       /* a tick; 0 = no timestamps */
+  uint32_t cooperative_m, cooperative_n, cooperative_k; /* shape of the matrices f16 x f16 -> f32, [m][k] x [k][n] */
+  bool pipeline_statistics;                             /* VK_KHR_pipeline_executable_properties */
+  float timestamp_ns;                                   /* a tick; 0 = no timestamps */
 } wvk_caps;
 
 /* "T0", "T1", "T1s", "T2": reference tiers of docs/portability.md; "-" if not usable. */

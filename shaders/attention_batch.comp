@@ -32,7 +32,7 @@ void main() {
   const uint id = gl_LocalInvocationID.x;
   const uint first = gl_WorkGroupID.y * QUERIES;
   const uint key = gl_WorkGroupID.x * HEAD_SIZE, value = key + KV_HEADS * HEAD_SIZE;
-  const uint end = last_position(first) + 1u;
+  const uint end = last_position(first) + 1u, start = first_seen(first);
   const uint mine = id / SHARERS;  // query of this invocation's share of the softmax
   const uint quad = id % QUADS, slice = id / QUADS;
 
@@ -44,7 +44,7 @@ void main() {
   vec4 sums[QUERIES];
   [[unroll]] for (uint q = 0u; q < QUERIES; q++) sums[q] = vec4(0.0);
 
-  for (uint begin = 0u; begin < end; begin += LOCAL) {
+  for (uint begin = start; begin < end; begin += LOCAL) {
     float scores[QUERIES];
     [[unroll]] for (uint q = 0u; q < QUERIES; q++) scores[q] = 0.0;
     for (uint i = 0u; i < HEAD_SIZE / 8u; i++) {
@@ -53,7 +53,8 @@ void main() {
         scores[q] += dot(queries[q * QUADS + 2u * i], k.low) + dot(queries[q * QUADS + 2u * i + 1u], k.high);
     }
     [[unroll]] for (uint q = 0u; q < QUERIES; q++)
-      shares[q * LOCAL + id] = begin + id <= query_position(first + q) ? scores[q] : MINUS_INFINITY;
+      shares[q * LOCAL + id] =
+          begin + id <= query_position(first + q) && begin + id >= first_seen(first + q) ? scores[q] : MINUS_INFINITY;
     barrier();
 
     float new_maximum = maximum;
@@ -61,12 +62,13 @@ void main() {
     partials[id] = new_maximum;
     barrier();
     for (uint i = 0u; i < SHARERS; i++) new_maximum = max(new_maximum, partials[mine * SHARERS + i]);
-    const float correction = exp(maximum - new_maximum);  // 0 for the first tile
+    const float base = new_maximum > MINUS_INFINITY ? new_maximum : 0.0;  // nothing seen yet: no difference of infinities
+    const float correction = exp(maximum - base);  // 0 for the first tile
     maximum = new_maximum;
     total *= correction;
     for (uint i = 0u; i < QUERIES; i++) {
       const uint at = mine * LOCAL + i * SHARERS + id % SHARERS;
-      const float weight = exp(shares[at] - maximum);
+      const float weight = exp(shares[at] - base);
       shares[at] = weight;
       total += weight;
     }

@@ -19,7 +19,7 @@ void main() {
   const uint lane = gl_SubgroupInvocationID;
   const uint first = gl_WorkGroupID.y * QUERIES;
   const uint key = gl_WorkGroupID.x * HEAD_SIZE, value = key + KV_HEADS * HEAD_SIZE;
-  const uint end = last_position(first) + 1u;
+  const uint end = last_position(first) + 1u, start = first_seen(first);
 
   vec4 held[QUERIES][PARTS];  // vec4 lane % 8 of each part of each query
   vec4 low[QUERIES][CHUNKS], high[QUERIES][CHUNKS];
@@ -35,7 +35,7 @@ void main() {
     total[q] = 0.0;
   }
 
-  for (uint begin = 0u; begin < end; begin += LOCAL) {
+  for (uint begin = start; begin < end; begin += LOCAL) {
     const uint position = begin + lane;
     float shares[QUERIES];  // first the scores
     [[unroll]] for (uint q = 0u; q < QUERIES; q++) shares[q] = 0.0;
@@ -48,11 +48,12 @@ void main() {
       }
     }
     [[unroll]] for (uint q = 0u; q < QUERIES; q++) {
-      if (position > query_position(first + q)) shares[q] = MINUS_INFINITY;
+      if (position > query_position(first + q) || position < first_seen(first + q)) shares[q] = MINUS_INFINITY;
       float new_maximum = max(maximum[q], shares[q]);
       for (uint mask = 1u; mask < LOCAL; mask <<= 1) new_maximum = max(new_maximum, subgroupShuffleXor(new_maximum, mask));
-      const float correction = exp(maximum[q] - new_maximum);  // 0 for the first round
-      shares[q] = exp(shares[q] - new_maximum);
+      const float base = new_maximum > MINUS_INFINITY ? new_maximum : 0.0;  // nothing seen yet: no difference of infinities
+      const float correction = exp(maximum[q] - base);  // 0 for the first round
+      shares[q] = exp(shares[q] - base);
       total[q] = total[q] * correction + shares[q];
       maximum[q] = new_maximum;
       [[unroll]] for (uint i = 0u; i < CHUNKS; i++) {

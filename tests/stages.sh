@@ -17,7 +17,7 @@ driver() {
 # ---- What comes over the network: then the others find it in the cache --------------------------------------------------
 downloads() {
   local got=0 failed=0 command
-  for command in tools/fetch_model.sh tools/fetch_swiftshader.sh "tools/android/fetch_dependencies.sh $builds/dependencies"; do
+  for command in tools/fetch_model.sh tools/fetch_swiftshader.sh tools/fetch_glslang.sh "tools/android/fetch_dependencies.sh $builds/dependencies"; do
     if $command; then got=$((got + 1)); else failed=$((failed + 1)); fi
   done
   totals $got $failed 0

@@ -33,6 +33,7 @@ step "install: packages that are missing"
 tools/install_dependencies.sh build run
 
 step "build: release preset into build/"
+if ! tools/fetch_glslang.sh >/dev/null; then echo "quickstart: going on without cooperative matrices" >&2; fi
 mkdir -p build
 : >"$log"
 build_step cmake --preset release

@@ -25,7 +25,7 @@ fewer=(--prompts 5 --tokens 8 --decode-prompts 1 --decode-tokens 4 --windows 0)
 
 stage style                  300 ''                        tests/style.sh
 stage downloads              600 ''                        downloads
-stage build-release          900 ''                        build release
+stage build-release          900 'downloads'               build release
 stage unit                   900 'build-release downloads' unit release lavapipe '*/*'
 stage build-asan            1200 ''                        build asan
 stage unit-swiftshader      1200 'build-release downloads' unit release swiftshader "$vulkan_suites"

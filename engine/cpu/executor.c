@@ -184,6 +184,7 @@ static wisp_status cpu_append(wisp_timeline *base, const int32_t *ids, size_t co
     WISP_TRY(wisp_cpu_forward(pass));
     base->length += chunk;
     t->last_length = 0;
+    if (base->progress) base->progress(base->progress_user, base->length);
     ids += chunk;
     count -= chunk;
     if (all) {

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "gpu/batch_kernels.h"
 #include "gpu/gpu.h"
 
 wisp_status wisp_gpu_status(wvk_status status) {
@@ -37,8 +38,7 @@ wvk_host wisp_gpu_host(const wisp_host *host) {
 
 static int32_t find_kernel(const gpu_executor *e, const wisp_kernel *kernel) {
   for (uint32_t i = 0; i < e->pipeline_count; i++)
-    if (e->kernels[i].shader == kernel->shader && !memcmp(e->kernels[i].constants, kernel->constants, sizeof kernel->constants))
-      return (int32_t)i;
+    if (wisp_kernel_equal(&e->kernels[i], kernel)) return (int32_t)i;
   return -1;
 }
 
@@ -55,8 +55,8 @@ static int32_t collect_kernels(gpu_executor *e, const wisp_kernel_context *conte
   const uint32_t before = e->pipeline_count;
   for (uint32_t i = 0; i < e->plan->op_count; i++) {
     const wisp_op *op = &e->plan->ops[i];
-    for (uint32_t part = 0; part < wisp_kernel_parts(context, op); part++)
-      for (int batch = 0; batch < 2; batch++) {
+    for (int batch = 0; batch < 2; batch++)
+      for (uint32_t part = 0; part < wisp_kernel_parts(context, op, batch); part++) {
         const wisp_kernel_call call = wisp_kernel_for(context, op, part, batch);
         if (find_kernel(e, &call.kernel) >= 0) continue;
         if (e->pipeline_count == WISP_GPU_MAX_PIPELINES) return -1;
@@ -71,7 +71,7 @@ static int32_t collect_kernels(gpu_executor *e, const wisp_kernel_context *conte
 /* With WISP_SHADER_DIR set, a build that has the compiler takes the GLSL of that folder instead of the embedded SPIR-V. */
 static void compile_at_run_time(const gpu_executor *e, wvk_pipeline_params *params, const wisp_shader *shader) {
   const char *directory = getenv("WISP_SHADER_DIR");
-  if (!directory) return;
+  if (!directory || shader->needs & WISP_NEEDS_COOPMAT) return; /* which the compiler at hand may not know */
   const wvk_host host = wisp_gpu_host(e->host);
   uint32_t *spirv;
   size_t bytes;
@@ -91,6 +91,7 @@ static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **re
                                       .spirv_bytes = kernel->shader->bytes,
                                       .constants = kernel->constants,
                                       .constant_count = WISP_C_COUNT,
+                                      .subgroup_size = kernel->subgroup_size,
                                       .statistics = e->compile_only};
     compile_at_run_time(e, &params[i], kernel->shader);
   }
@@ -179,7 +180,7 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
   WISP_TRY(wisp_weights_open(&e->weights, e->host, e->compile_only ? NULL : e->device, caps, e->plan->model, params->progress,
                              params->progress_user));
   e->context = (wisp_kernel_context){.model = e->plan->model, .weights = &e->weights, .caps = caps};
-  wisp_activations_plan(&e->context, WISP_GPU_COLUMNS);
+  wisp_activations_plan(&e->context, wisp_batch_columns(caps));
   WISP_TRY(wisp_gpu_build_pipelines(e, false));
   if (params->progress) params->progress(params->progress_user, "pipelines", 1.0f);
   if (!e->compile_only) {
@@ -311,6 +312,14 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "gelu",
     "window",
     "round",
+    "tile_rows",
+    "tile_columns",
+    "sub_rows",
+    "sub_columns",
+    "coop_m",
+    "coop_n",
+    "coop_k",
+    "half",
 };
 
 static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity) {

@@ -10,7 +10,7 @@
 #include "session/executor.h"
 
 enum {
-  WISP_GPU_COLUMNS = 64, /* tokens of one prefill batch */
+  WISP_GPU_LOGIT_COLUMNS = 64, /* tokens of a prefill batch whose logits are all wanted */
   WISP_GPU_MAX_PIPELINES = 96
 };
 
@@ -40,8 +40,12 @@ struct gpu_timeline {
   wvk_buffer *kv, *data, *step, *tokens;
   wvk_buffer *readback; /* [readback_columns][vocabulary] floats */
   uint32_t readback_columns;
-  wvk_set **sets;            /* [weights.buffer_count] */
-  wvk_commands *batch;       /* recorded for each prefill batch */
+  wvk_set **sets;         /* [weights.buffer_count] */
+  wvk_commands *batch;    /* recorded for each prefill batch that is not like the one before */
+  uint32_t batch_limit;   /* tokens of a prefill batch: the device's, or fewer by the environment variable WISP_BATCH */
+  uint32_t batch_columns; /* of what batch holds, 0 = nothing; and what it makes of the last ops */
+  uint32_t batch_outcome;
+  double prompt_seconds;     /* how long a token of a prompt took at last, 0 = not known */
   wvk_commands *one, *many;  /* decode: one token, WISP_GPU_MANY tokens; recorded once */
   wvk_commands *read_logits; /* logits of column 0 to the readback buffer; recorded once */
   double token_seconds;      /* how long a token took at last, 0 = not known */

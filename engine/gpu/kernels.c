@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gpu/batch_kernels.h"
+
 enum { EMBED_LOCAL = 64, SAMPLE_LOCAL = 256, MATRIX_LOCAL = 128, BATCH_LOCAL = 64, DIRECT_ATTENTION_LOCAL = 512 };
 enum { BATCH_TILE = 128 }; /* input features staged at a time by the batch kernels: small, for many workgroups a core */
 
@@ -121,6 +123,7 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
       {&a->q, columns * q},
       {&a->attention, columns * q},
       {&a->hidden, columns * m->ffn_width},
+      {&a->inputs, columns * wisp_batch_input_floats(context)},
       {&a->projected, m->blocks[0].attn_post_norm ? columns * m->width : 0},
       {&a->logits, a->logit_columns * a->logit_stride},
       {&a->candidates, a->logit_columns * a->candidate_stride * 2},
@@ -210,6 +213,7 @@ static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *contex
 static void set_attention(wisp_kernel_call *call, const wisp_kernel_context *context, bool batch) {
   const wisp_model *m = context->model;
   uint32_t *c = call->kernel.constants;
+  if (batch && wisp_batch_attention(call, context)) return;
   call->kernel.shader = choose_shader(context, WISP_OP_ATTENTION, "attention", batch);
   if (batch) {
     const bool subgroup = takes_subgroup(context, WISP_OP_ATTENTION, batch);
@@ -232,11 +236,10 @@ static void set_norm(uint32_t *constants, const wisp_kernel_context *context, ui
   constants[WISP_C_EPSILON] = float_bits(context->model->norm_epsilon);
 }
 
-uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op) {
-  if (op->post_norm) return 2; /* the product, then norm and addition */
-  return op->kind == WISP_OP_EMBED  ? context->weights->embedding_parts
-         : op->kind == WISP_OP_HEAD ? context->weights->head_parts
-                                    : 1;
+uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op, bool batch) {
+  if (op->kind == WISP_OP_EMBED) return context->weights->embedding_parts;
+  if (op->kind == WISP_OP_HEAD) return context->weights->head_parts;
+  return 1 + (batch && wisp_batch_tiles(context, op)) + (op->post_norm != NULL);
 }
 
 /* y += M x; with a post norm the product goes elsewhere, and the second part adds it. */
@@ -261,7 +264,7 @@ static void set_residual(wisp_kernel_call *call, const wisp_kernel_context *cont
   c[WISP_C_ADD] = !op->post_norm;
 }
 
-wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
+static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
   const wisp_model *m = context->model;
   const wisp_activations *a = &context->activations;
   const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size, tables = wisp_rope_tables(m);
@@ -294,7 +297,7 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     c[WISP_C_HEAD_NORM] = op->block->q_norm ? 4 * call.window->vectors[WISP_Q_NORM] : m->qk_norm_plain;
     break;
   case WISP_OP_ATTENTION:
-    set_attention(&call, context, batch && m->head_size <= 4 * BATCH_LOCAL && !op->block->window);
+    set_attention(&call, context, batch && m->head_size <= 4 * BATCH_LOCAL);
     c[WISP_C_WINDOW] = op->block->window;
     set_data(c, a->q, q_rows, a->attention, q_rows);
     set_heads(c, context);
@@ -332,5 +335,13 @@ wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_
     call.groups_x = 1;
     break;
   }
+  return call;
+}
+
+wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
+  if (!batch || !wisp_batch_tiles(context, op)) return call_for(context, op, part, batch);
+  wisp_kernel_call call = call_for(context, op, part ? part - 1 : 0, batch); /* part 0 prepares the inputs of part 1 */
+  if (part == 0) wisp_batch_prepare(&call, context, op);
+  if (part == 1) wisp_batch_product(&call, context, op);
   return call;
 }

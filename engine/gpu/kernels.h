@@ -3,6 +3,8 @@
 #ifndef WISP_GPU_KERNELS_H
 #define WISP_GPU_KERNELS_H
 
+#include <string.h>
+
 #include "gpu/weights.h"
 #include "plan/plan.h"
 #include "shaders.h"
@@ -17,6 +19,7 @@ typedef struct wisp_activations {
   uint32_t q;             /* [columns][heads * head_size] */
   uint32_t attention;     /* [columns][heads * head_size] */
   uint32_t hidden;        /* [columns][ffn_width] */
+  uint32_t inputs;        /* [columns][wisp_batch_input_floats]: of the tile kernels; only where they are taken */
   uint32_t projected;     /* [columns][width]: what a post norm takes; only where there are some */
   uint32_t logits;        /* [logit_columns][vocabulary rounded up to 4] */
   uint32_t logit_stride;
@@ -28,7 +31,15 @@ typedef struct wisp_activations {
 typedef struct wisp_kernel {
   const wisp_shader *shader;
   uint32_t constants[WISP_C_COUNT];
+  uint32_t subgroup_size; /* required; 0 = any */
 } wisp_kernel;
+
+static inline bool wisp_kernel_equal(const wisp_kernel *a, const wisp_kernel *b) {
+  return a->shader == b->shader && !memcmp(a->constants, b->constants, sizeof a->constants);
+}
+
+/* The variant of that name; NULL: not built in. */
+const wisp_shader *wisp_shader_find(const char *name);
 
 typedef struct wisp_kernel_call {
   wisp_kernel kernel;
@@ -60,8 +71,9 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns);
 /* A variant by its name, NULL if there is none. */
 const wisp_shader *wisp_shader_find(const char *name);
 
-/* How many dispatches op takes: embedding and head one for each of their windows, else one. */
-uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op);
+/* How many dispatches op takes: embedding and head one for each of their windows, else one, one more before it where inputs are
+ * prepared and one more behind it for a post norm. */
+uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op, bool batch);
 
 /* The call for part of op. batch: several tokens at a time. */
 wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch);

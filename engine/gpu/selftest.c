@@ -139,6 +139,24 @@ static bool check_qkv(test *t, const snapshot *s) {
   return true;
 }
 
+/* An error of a score moves the output by as much of the values: the largest of these, times 1 + the largest score's sum of
+ * absolute products. */
+static float attention_size(const wisp_model *m, const snapshot *s, uint32_t kv_head, uint32_t first, uint32_t length,
+                            const float *query) {
+  const uint32_t width = m->kv_heads * m->head_size;
+  float score = 0, value = 0.1f;
+  for (uint32_t p = first; p < length; p++) {
+    const uint16_t *key = s->kv + (size_t)p * 2 * width + kv_head * m->head_size;
+    float sum = 0;
+    for (uint32_t i = 0; i < m->head_size; i++) {
+      sum += fabsf(m->attention_scale * query[i] * wisp_f16_to_f32(key[i]));
+      value = fmaxf(value, fabsf(wisp_f16_to_f32(key[width + i])));
+    }
+    score = fmaxf(score, sum);
+  }
+  return value * (1 + score);
+}
+
 static bool check_attention(test *t, const snapshot *s) {
   const wisp_model *m = t->executor->plan->model;
   const uint32_t q_rows = m->heads * m->head_size, kv_width = m->kv_heads * m->head_size, window = m->blocks[0].window;
@@ -150,10 +168,12 @@ static bool check_attention(test *t, const snapshot *s) {
     for (uint32_t head = 0; head < m->heads; head += max_u32(m->heads - 1, 1)) { /* the first and the last */
       const size_t at = c * q_rows + head * m->head_size;
       for (uint32_t i = 0; i < m->head_size; i++) q[i] = scale * s->q[at + i];
-      wisp_reference_attention(q, &slot, head / (m->heads / m->kv_heads), m->head_size, length - first, scores, expected);
+      const uint32_t kv_head = head / (m->heads / m->kv_heads);
+      wisp_reference_attention(q, &slot, kv_head, m->head_size, length - first, scores, expected);
+      const float size = attention_size(m, s, kv_head, first, length, s->q + at);
       for (uint32_t i = 0; i < m->head_size; i++)
         if (!close_enough(t, "attention", head * m->head_size + i, s->attention[at + i], expected[i],
-                          fabsf(expected[i]) + 0.1f))
+                          fabsf(expected[i]) + size))
           return false;
     }
   }
@@ -331,7 +351,8 @@ wisp_status wisp_gpu_selftest(gpu_executor *e) {
     wisp_log(e->host, WISP_LOG_WARN, "%s computes wrong results with the fast %s kernel (%s); using the plain one", device,
              wisp_op_name(blame), t.wrong);
     e->context.refused |= 1u << blame;
-    wisp_activations_plan(&e->context, WISP_GPU_COLUMNS); /* another geometry of the head leaves other candidates */
+    wisp_activations_plan(&e->context,
+                          e->context.activations.columns); /* another geometry of the head leaves other candidates */
     WISP_TRY(wisp_gpu_build_pipelines(e, false));
   }
 }

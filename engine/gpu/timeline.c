@@ -18,7 +18,7 @@ static void bind_windows(gpu_timeline *t, wvk_commands *commands, const wisp_win
 
 wisp_status wisp_gpu_record_op(gpu_timeline *t, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
                                uint32_t columns) {
-  for (uint32_t part = 0; part < wisp_kernel_parts(&t->context, op); part++) {
+  for (uint32_t part = 0; part < wisp_kernel_parts(&t->context, op, columns > 1); part++) {
     const wisp_kernel_call call = wisp_kernel_for(&t->context, op, part, columns > 1);
     if (part) wvk_cmd_barrier(commands); /* a post norm reads what the first part wrote; windows share the data buffer */
     const wvk_pipeline *pipeline = wisp_gpu_pipeline(t->executor, &call.kernel);
@@ -186,6 +186,10 @@ wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *ex
   t->executor = e;
   t->context = e->context;
   t->context.kv_f32 = kv_type == WISP_KV_F32;
+  t->batch_limit = t->context.activations.columns;
+  const char *batch = getenv("WISP_BATCH");
+  const unsigned long wanted = batch ? strtoul(batch, NULL, 10) : 0;
+  if (wanted && wanted < t->batch_limit) t->batch_limit = (uint32_t)wanted;
   wisp_status status = wisp_gpu_build_pipelines(e, t->context.kv_f32);
   t->context.refused = e->context.refused;
   if (status == WISP_OK) status = create_buffers(t);
@@ -214,6 +218,15 @@ void wisp_gpu_timeline_destroy(wisp_timeline *timeline) {
 }
 
 /* ---- Running ---- */
+
+#define SUBMIT_SECONDS 0.05
+enum { LEAST_BATCH = 16 }; /* two rounds of the batch kernels: fewer would not pay */
+
+static double now_s(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 static wisp_status run(gpu_timeline *t, wvk_commands *commands) {
   WISP_GPU_TRY(wvk_submit(t->executor->device, &commands, 1));
@@ -254,6 +267,7 @@ static wisp_status grow_readback(gpu_timeline *t, uint32_t columns) {
   wvk_buffer_destroy(&t->readback);
   t->readback = buffer;
   t->readback_columns = columns;
+  t->batch_columns = 0; /* it may copy to the old one */
   WISP_GPU_TRY(wvk_commands_begin(t->read_logits));
   copy_logits(t, t->read_logits, 1, 0);
   return wisp_gpu_status(wvk_commands_end(t->read_logits));
@@ -268,25 +282,45 @@ static wisp_status append_batch(gpu_timeline *t, const int32_t *ids, uint32_t co
   wvk_commands *commands = t->one;
   if (count > 1 || wanted != NEXT) {
     commands = t->batch;
-    WISP_GPU_TRY(wvk_commands_begin(commands));
-    WISP_TRY(record_pass(t, commands, count, wanted));
-    WISP_GPU_TRY(wvk_commands_end(commands));
+    if (t->batch_columns != count || t->batch_outcome != wanted) {
+      t->batch_columns = 0;
+      WISP_GPU_TRY(wvk_commands_begin(commands));
+      WISP_TRY(record_pass(t, commands, count, wanted));
+      WISP_GPU_TRY(wvk_commands_end(commands));
+      t->batch_columns = count;
+      t->batch_outcome = wanted;
+    }
   }
   WISP_TRY((commands == t->one ? run_decode : run)(t, commands));
   t->base.length += count;
   return WISP_OK;
 }
 
+/* Tokens of the next batch: as many as the device takes at a time, and on phones, where a long submit is killed or stops the
+ * display, as many as take SUBMIT_SECONDS by the measure of the batch before. */
+static uint32_t prompt_batch(const gpu_timeline *t, bool all) {
+  const uint32_t limit = t->batch_limit, most = all && limit > WISP_GPU_LOGIT_COLUMNS ? WISP_GPU_LOGIT_COLUMNS : limit;
+  const wvk_kind kind = wvk_device_caps(t->executor->device)->kind;
+  if (kind == WVK_KIND_DISCRETE || kind == WVK_KIND_SOFTWARE || most < LEAST_BATCH) return most;
+  if (t->prompt_seconds <= 0) return LEAST_BATCH;
+  const double wanted = SUBMIT_SECONDS / t->prompt_seconds;
+  return wanted >= most ? most : wanted < LEAST_BATCH ? LEAST_BATCH : (uint32_t)wanted / LEAST_BATCH * LEAST_BATCH;
+}
+
 wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t count, wisp_logits which, float *logits) {
   gpu_timeline *t = (gpu_timeline *)timeline;
-  if (which == WISP_LOGITS_ALL) WISP_TRY(grow_readback(t, WISP_GPU_COLUMNS));
+  const bool all = which == WISP_LOGITS_ALL;
+  if (all) WISP_TRY(grow_readback(t, WISP_GPU_LOGIT_COLUMNS));
   for (size_t done = 0; done < count;) {
     if (timeline->cancel && *timeline->cancel) return WISP_ERROR_CANCELLED;
-    const uint32_t batch = count - done < WISP_GPU_COLUMNS ? (uint32_t)(count - done) : WISP_GPU_COLUMNS;
+    const uint32_t most = prompt_batch(t, all), batch = count - done < most ? (uint32_t)(count - done) : most;
     const bool last = done + batch == count;
-    WISP_TRY(append_batch(t, ids + done, batch, which == WISP_LOGITS_ALL ? EVERY : last ? NEXT : FILL));
-    if (which == WISP_LOGITS_ALL) read_logits(t, batch, logits + done * t->context.model->vocabulary);
+    const double start = now_s();
+    WISP_TRY(append_batch(t, ids + done, batch, all ? EVERY : last ? NEXT : FILL));
+    t->prompt_seconds = (now_s() - start) / batch;
+    if (all) read_logits(t, batch, logits + done * t->context.model->vocabulary);
     done += batch;
+    if (timeline->progress) timeline->progress(timeline->progress_user, timeline->length);
   }
   return which == WISP_LOGITS_LAST ? wisp_gpu_last_logits(timeline, logits) : WISP_OK;
 }
@@ -307,11 +341,9 @@ wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *id
   gpu_timeline *t = (gpu_timeline *)timeline;
   *made = 0;
   const uint32_t tokens = take_many(t, count) ? WISP_GPU_MANY : 1;
-  struct timespec start, end;
-  clock_gettime(CLOCK_MONOTONIC, &start);
+  const double start = now_s();
   WISP_TRY(run_decode(t, tokens == WISP_GPU_MANY ? t->many : t->one));
-  clock_gettime(CLOCK_MONOTONIC, &end);
-  t->token_seconds = ((double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec)) / tokens;
+  t->token_seconds = (now_s() - start) / tokens;
   wvk_buffer_invalidate(t->tokens, timeline->length * 4ull, tokens * 4ull);
   memcpy(ids, (const uint32_t *)wvk_buffer_map(t->tokens) + timeline->length, tokens * 4ull);
   timeline->length += tokens;

@@ -160,13 +160,13 @@ static void count_kernels(const wisp_engine *e, wisp_model_info *info) {
   wisp_kernel seen[96];
   for (uint32_t i = 0; i < e->plan.op_count; i++) {
     const wisp_op *op = &e->plan.ops[i];
-    const uint32_t parts = wisp_kernel_parts(&context, op);
+    const uint32_t parts = wisp_kernel_parts(&context, op, false);
     info->dispatches_per_token += parts;
     info->barriers_per_token += parts; /* one behind each */
     for (uint32_t j = 0; j < 2 * parts; j++) {
       const wisp_kernel kernel = wisp_kernel_for(&context, op, j / 2, j % 2).kernel;
       uint32_t k = 0;
-      while (k < info->pipelines && memcmp(&seen[k], &kernel, sizeof kernel)) k++;
+      while (k < info->pipelines && !wisp_kernel_equal(&seen[k], &kernel)) k++;
       if (k == info->pipelines && k < 96) seen[info->pipelines++] = kernel;
     }
   }

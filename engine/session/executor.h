@@ -17,6 +17,8 @@ typedef struct wisp_timeline { /* likewise */
   uint32_t context;         /* tokens there is room for */
   uint32_t length;          /* tokens evaluated: their K and V are in the cache */
   const atomic_int *cancel; /* set to 1 by another thread: stop soon with CANCELLED; checked between steps */
+  void (*progress)(void *user, uint32_t length); /* NULL, or called by append after each batch */
+  void *progress_user;
   wisp_observe_fn *observe; /* NULL = nobody looks; the CPU only */
   void *observe_user;
 } wisp_timeline;

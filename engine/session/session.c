@@ -13,7 +13,16 @@ struct wisp_session {
   float *logits;     /* [vocabulary]: scratch of the host sampler; NULL where the executor samples */
   bool logits_known; /* the timeline knows the logits of the last token */
   atomic_int cancel;
+  void (*progress)(void *user, size_t done, size_t count);
+  void *progress_user;
+  uint32_t append_from; /* length before the running append, and its tokens */
+  size_t append_count;
 };
+
+static void on_progress(void *user, uint32_t length) {
+  const wisp_session *s = user;
+  s->progress(s->progress_user, length - s->append_from, s->append_count);
+}
 
 wisp_sampler_params wisp_sampler_params_defaults(void) {
   return (wisp_sampler_params){.top_p = 1, .repetition_penalty = 1};
@@ -36,6 +45,9 @@ static wisp_status open_session(wisp_session *s, const wisp_session_params *para
   WISP_TRY(wisp_sampler_open(&s->sampler, host, &params->sampler, e->model.vocabulary));
   WISP_TRY(e->executor->api->timeline_create(&s->timeline, e->executor, context, params->kv_type));
   s->timeline->cancel = &s->cancel;
+  s->timeline->progress_user = s;
+  s->progress = params->progress;
+  s->progress_user = params->progress_user;
   s->ids = wisp_host_alloc(host, context, sizeof *s->ids);
   s->logits = wisp_host_alloc(host, e->model.vocabulary, sizeof *s->logits);
   if (!s->ids || !s->logits) return wisp_fail_memory(host, "session", context * sizeof *s->ids);
@@ -120,7 +132,11 @@ wisp_status wisp_session_append(wisp_session *session, const int32_t *ids, size_
   if (which != WISP_LOGITS_NONE && !logits) return wisp_fail(host, WISP_ERROR_ARGUMENT, "no room given for the logits");
   if (count > session->timeline->context - session->timeline->length) return context_full(session, count);
   if (!count) return WISP_OK;
+  session->append_from = session->timeline->length;
+  session->append_count = count;
+  session->timeline->progress = session->progress ? on_progress : NULL;
   const wisp_status status = append(session, ids, count, which, logits);
+  session->timeline->progress = NULL;
   return status == WISP_ERROR_CANCELLED ? cancelled(session) : status;
 }
 

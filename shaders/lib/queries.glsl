@@ -11,6 +11,7 @@ layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
 layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
 layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
+layout(constant_id = WISP_C_WINDOW) const uint WINDOW = 0;
 
 layout(set = 0, binding = WISP_BIND_KV_VEC4) readonly buffer KvVec4 { uvec4 kv4[]; };
 layout(set = 0, binding = WISP_BIND_DATA) writeonly buffer Data { float data[]; };
@@ -37,3 +38,9 @@ uint query_element(uint array, uint stride, uint query) {
   return array + q / GROUP * stride + (gl_WorkGroupID.x * GROUP + q % GROUP) * HEAD_SIZE;
 }
 uint last_position(uint first) { return query_position(first + QUERIES - 1u); }
+
+// The first position that a query sees.
+uint first_seen(uint query) {
+  const uint positions = query_position(query) + 1u;
+  return WINDOW > 0u && positions > WINDOW ? positions - WINDOW : 0u;
+}

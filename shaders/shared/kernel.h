@@ -76,7 +76,17 @@
 #define WISP_C_GELU 35      /* gate_up: 1: GELU, tanh-approximated, for SiLU */
 #define WISP_C_WINDOW 36    /* attention: positions that a token sees, itself included; 0 = all */
 #define WISP_C_ROUND 37     /* matrix: 1: inputs are transformed and rounded as in wisp_round_int8_fn */
-#define WISP_C_COUNT 38
+#define WISP_C_TILE_ROWS 38 /* the tile kernels: rows of all matrices together, columns, that a workgroup makes */
+#define WISP_C_TILE_COLUMNS 39
+#define WISP_C_SUB_ROWS 40 /* coopmat: cooperative matrices of a subgroup, even */
+#define WISP_C_SUB_COLUMNS 41
+#define WISP_C_COOP_M 42 /* shape of a cooperative matrix */
+#define WISP_C_COOP_N 43
+#define WISP_C_COOP_K 44
+#define WISP_C_HALF 45 /* prepare: 1: inputs become f16, two a float */
+#define WISP_C_COUNT 46
+
+#define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 
 /* Push constants: fixed when recorded, the same for every token. */
 #define WISP_PUSH_BYTES 16 /* uint first_column (head, sample), kv_stride (persistent), 2 unused */
@@ -90,6 +100,7 @@
 #define WISP_BATCH_COLUMNS 8
 #define WISP_BATCH_QUERIES 4
 #define WISP_BATCH_WIDE_QUERIES 8
+#define WISP_TILE_QUERIES 32 /* attention_tile */
 #define WISP_BATCH_ROWS 2
 #define WISP_BATCH_WIDE_ROWS 4
 

@@ -18,7 +18,8 @@ static const size_t optional_features[] = {
     offsetof(wvk_caps, memory_model),     offsetof(wvk_caps, cooperative_matrix),
 };
 enum { FEATURES = sizeof optional_features / sizeof *optional_features };
-_Static_assert(BED_MODES == FEATURES + 5, "as the device is, three kinds, one for each feature, one without any");
+_Static_assert(BED_MODES == FEATURES + 7,
+               "as the device is, three kinds, one for each feature, one without any, two of batches");
 
 /* All other fields of wisp_activations are places of arrays, in their order. */
 static const size_t figures[] = {offsetof(wisp_activations, columns), offsetof(wisp_activations, logit_columns),
@@ -104,11 +105,11 @@ static wisp_status create_sets(bed *b) {
 
 static wvk_caps believed(const wvk_caps *caps, uint32_t mode) {
   wvk_caps result = *caps;
-  if (mode == 1) result.kind = WVK_KIND_DISCRETE;
+  if (mode == 1 || mode > 4 + FEATURES) result.kind = WVK_KIND_DISCRETE;
   if (mode == 2) result.kind = WVK_KIND_INTEGRATED;
   if (mode == 3) result.kind = WVK_KIND_SOFTWARE;
   for (uint32_t f = 0; f < FEATURES; f++)
-    if (mode == 4 + f || mode == BED_MODES - 1) *(bool *)((char *)&result + optional_features[f]) = false;
+    if (mode == 4 + f || mode == 4 + FEATURES) *(bool *)((char *)&result + optional_features[f]) = false;
   return result;
 }
 
@@ -123,7 +124,9 @@ static wisp_status open_bed(bed *b, uint32_t blocks, bool mapped, uint64_t *rand
   for (uint32_t i = 0; i < BED_MODES; i++) {
     b->modes[i] = (wisp_kernel_context){
         .model = &b->model, .weights = &b->weights, .caps = &b->caps[i], .kv_f32 = b->shape->kv_f32};
-    wisp_activations_plan(&b->modes[i], WISP_GPU_COLUMNS);
+    wisp_activations_plan(&b->modes[i], b->shape->columns > 64 ? b->shape->columns : 64);
+    /* Tiles are chosen by what a batch could be: all of the largest size, and some of each. */
+    if (i > 4 + FEATURES) b->modes[i].activations.columns = i == BED_MODES - 1 ? 2048 : 1 << 20;
   }
   spread(b);
   WISP_GPU_TRY(wvk_layout_create(&b->layout, b->device, WISP_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
@@ -165,8 +168,7 @@ const wisp_op *bed_op(const bed *b, wisp_op_kind kind) {
 
 static int32_t find_kernel(const bed *b, const wisp_kernel *kernel) {
   for (uint32_t i = 0; i < b->kernel_count; i++)
-    if (b->kernels[i].shader == kernel->shader && !memcmp(b->kernels[i].constants, kernel->constants, sizeof kernel->constants))
-      return (int32_t)i;
+    if (wisp_kernel_equal(&b->kernels[i], kernel)) return (int32_t)i;
   return -1;
 }
 
@@ -175,10 +177,18 @@ int32_t bed_kernel(const bed *b, const bed_run *run, uint32_t part) {
   return find_kernel(b, &call.kernel);
 }
 
+static bool same_kernels(const bed *b, const bed_run *run, const bed_run *other) {
+  const uint32_t parts = wisp_kernel_parts(&b->modes[run->mode], run->op, run->batch);
+  if (parts != wisp_kernel_parts(&b->modes[other->mode], run->op, run->batch)) return false;
+  for (uint32_t part = 0; part < parts; part++)
+    if (bed_kernel(b, run, part) != bed_kernel(b, other, part)) return false;
+  return true;
+}
+
 bool bed_is_new(const bed *b, const bed_run *run, bool *refused) {
   for (bed_run lower = *run; lower.mode-- > 0;)
-    if (bed_kernel(b, &lower, 0) == bed_kernel(b, run, 0)) return false;
-  for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[run->mode], run->op); part++) {
+    if (same_kernels(b, run, &lower)) return false;
+  for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[run->mode], run->op, run->batch); part++) {
     const int32_t kernel = bed_kernel(b, run, part);
     if (kernel < 0) return false;
     if (!b->pipelines[kernel]) *refused = true;
@@ -188,8 +198,8 @@ bool bed_is_new(const bed *b, const bed_run *run, bool *refused) {
 
 static void collect(bed *b, uint32_t mode, const wisp_op *op, bed_wanted *wanted, const void *user) {
   if (!shape_has(b->shape, op->kind)) return;
-  for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[mode], op); part++)
-    for (int batch = 0; batch < 2; batch++) {
+  for (int batch = 0; batch < 2; batch++)
+    for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[mode], op, batch); part++) {
       const wisp_kernel kernel = wisp_kernel_for(&b->modes[mode], op, part, batch).kernel;
       if (wanted(user, kernel.shader, op->kind) && find_kernel(b, &kernel) < 0 && b->kernel_count < BED_KERNELS)
         b->kernels[b->kernel_count++] = kernel;
@@ -209,7 +219,8 @@ wisp_status bed_build(bed *b, bed_wanted *wanted, const void *user) {
                                       .spirv = shader->spirv,
                                       .spirv_bytes = shader->bytes,
                                       .constants = b->kernels[i].constants,
-                                      .constant_count = WISP_C_COUNT};
+                                      .constant_count = WISP_C_COUNT,
+                                      .subgroup_size = b->kernels[i].subgroup_size};
   }
   const wvk_status status = wvk_pipelines_create(b->pipelines, results, b->layout, params, b->kernel_count, 4);
   return status == WVK_ERROR_DRIVER ? WISP_OK : wisp_gpu_status(status);
@@ -217,7 +228,7 @@ wisp_status bed_build(bed *b, bed_wanted *wanted, const void *user) {
 
 void bed_record(bed *b, const bed_run *run) {
   const uint32_t push[WISP_PUSH_BYTES / 4] = {run->first}, kv = (uint32_t)(run->op->kv_slot * b->slot_bytes);
-  for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[run->mode], run->op); part++) {
+  for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[run->mode], run->op, run->batch); part++) {
     const wisp_kernel_call call = wisp_kernel_for(&b->modes[run->mode], run->op, part, run->batch);
     if (part) wvk_cmd_barrier(b->commands);
     const uint32_t weights = call.window ? (uint32_t)call.window->offset : 0, offsets[] = {weights, weights, kv, kv};

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/platform.h"
+#include "gpu/batch_kernels.h"
 #include "gpu/executor.h"
 
 enum { BLOCKS = 4, CONTEXT = 1088, ENOUGH_MS = 60, MOST = 512 }; /* blocks in turn: small caches must not hold them all */
@@ -61,7 +62,8 @@ static wisp_status time_chain(bencher *b, const bed_run *run, uint32_t times, do
 }
 
 static wisp_status time_run(bencher *b, const bed_run *run) {
-  const wisp_shader *shader = b->bed.kernels[bed_kernel(&b->bed, run, 0)].shader;
+  const uint32_t product = run->batch && wisp_batch_tiles(&b->bed.modes[run->mode], run->op); /* behind its preparation */
+  const wisp_shader *shader = b->bed.kernels[bed_kernel(&b->bed, run, product)].shader;
   bench_row row = {.shader = shader, .op = run->op->kind, .columns = run->columns, .kv_length = run->position + run->count};
   snprintf(row.type, sizeof row.type, "%s",
            run->op->matrix_count                ? b->type
@@ -95,7 +97,7 @@ static wisp_status bench_op(bencher *b, wisp_op_kind kind) {
   static const struct {
     uint32_t position, columns;
     bool attention_only;
-  } runs[] = {{127, 1, false}, {1023, 1, true}, {64, 64, false}, {960, 64, true}};
+  } runs[] = {{127, 1, false}, {1023, 1, true}, {64, 64, false}, {960, 64, true}, {0, 512, false}, {512, 512, true}};
   const uint32_t room = b->bed.modes[0].activations.logit_columns;
   for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
     bed_run run = {.op = bed_op(&b->bed, kind),
@@ -103,6 +105,7 @@ static wisp_status bench_op(bencher *b, wisp_op_kind kind) {
                    .position = runs[i].position,
                    .count = runs[i].columns,
                    .columns = runs[i].columns};
+    if (runs[i].columns > b->bed.shape->columns) continue;
     if (runs[i].attention_only && kind != WISP_OP_ATTENTION) continue;
     if (kind == WISP_OP_SAMPLE && run.columns > 1) continue;
     if (kind == WISP_OP_HEAD && run.columns > room) run.columns = room;
@@ -121,10 +124,12 @@ static wisp_status bench_type(bencher *b) {
 
 wisp_status bench_kernels(const check_params *params, void (*row)(void *user, const bench_row *row), void *user) {
   static const char *const types[] = {"q4_0", "q8_0", "f16"};
+  const uint32_t columns = wisp_batch_columns(wvk_device_caps(params->device));
   uint64_t random = params->seed;
   wisp_status status = WISP_OK;
   for (size_t i = 0; i < sizeof types / sizeof *types && status == WISP_OK; i++) {
-    const shape s = {"mobilellm-125m", 576, 9, 3, 64, 1536, 32000, CONTEXT, 64, types[i], false, false, false, "EQAOGDHS", ""};
+    const shape s = {"mobilellm-125m", 576,      9,     3,     64,    1536,       32000, CONTEXT,
+                     columns,          types[i], false, false, false, "EQAOGDHS", ""};
     bencher b = {.params = params, .type = types[i], .first = i == 0, .row = row, .user = user};
     status = bed_open(&b.bed, params->host, params->device, &s, BLOCKS, false, &random);
     if (status == WISP_OK) status = bench_type(&b);

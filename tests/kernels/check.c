@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gpu/batch_kernels.h"
 #include "random.h"
 
 static const struct {
@@ -25,7 +26,8 @@ bool check_supported(const wisp_shader *shader, const wvk_caps *caps) {
 
 bool check_wanted(const void *user, const wisp_shader *shader, wisp_op_kind kind) {
   const check_params *params = user;
-  return !params->filter || strstr(shader->name, params->filter) || strstr(wisp_op_name(kind), params->filter);
+  return !params->filter || strstr(shader->name, params->filter) || strstr(wisp_op_name(kind), params->filter) ||
+         !strcmp(shader->name, "prepare"); /* the tile kernels' helper */
 }
 
 /* Batches and positions. Those beyond a shape's columns are left out; positions are moved to fit its context, or left out where
@@ -74,21 +76,32 @@ static void probe(checker *c, const bed_run *run) {
 /* The run with each distinct kernel that the modes choose. */
 static wisp_status check_run(checker *c, bed_run run) {
   bed *b = &c->bed;
-  const wisp_activations *expected = NULL; /* the layout that the regions are for */
+  const wisp_activations *expected = NULL; /* the layout that the regions are for, and the tiles */
+  const char *expected_tiles = NULL;
+  uint32_t expected_halves = 0; /* whether the kernel computes with f16 */
   for (run.mode = 0; run.mode < BED_MODES; run.mode++) {
     bool refused = false;
     if (!bed_is_new(b, &run, &refused)) continue;
-    const wisp_shader *shader = b->kernels[bed_kernel(b, &run, 0)].shader;
+    const uint32_t product = run.batch && wisp_batch_tiles(&b->modes[run.mode], run.op); /* behind what prepares its inputs */
+    const wisp_shader *shader = b->kernels[bed_kernel(b, &run, product)].shader;
     verdict v = {.text = "the driver refuses the pipeline"};
     if (!refused) {
       const wisp_activations *a = &b->modes[run.mode].activations;
-      if (!expected || memcmp(expected, a, sizeof *a)) truth_expect(&c->truth, &run);
+      const uint32_t halves = shader->needs & WISP_NEEDS_COOPMAT;
+      const char *tiles = run.batch ? wisp_batch_tiles(&b->modes[run.mode], run.op) : NULL;
+      if (!expected || memcmp(expected, a, sizeof *a) || tiles != expected_tiles || halves != expected_halves)
+        truth_expect(&c->truth, &run);
       expected = a;
+      expected_tiles = tiles;
+      expected_halves = halves;
       WISP_TRY(bed_go(b, &run));
       v = truth_judge(&c->truth, &run);
     }
     tally_add(c->tally, shader, b, &run, &v);
-    if (run.op->post_norm) tally_add(c->tally, b->kernels[bed_kernel(b, &run, 1)].shader, b, &run, &v);
+    for (uint32_t part = 0; part < wisp_kernel_parts(&b->modes[run.mode], run.op, run.batch) && run.op->matrix_count; part++) {
+      const wisp_shader *helper = b->kernels[bed_kernel(b, &run, part)].shader;
+      if (helper != shader) tally_add(c->tally, helper, b, &run, &v);
+    }
     for (uint32_t i = 0; i < run.op->matrix_count; i++)
       c->result->types_seen[run.op->kind] |= 1u << run.op->matrices[i]->type->dtype;
     if (!v.ok || c->probed[shader - wisp_shaders]) continue;
@@ -154,14 +167,16 @@ static void mark_reachable(checker *c) {
   caps.max_workgroup = 1024;
   caps.shared_memory = 64 << 10;
   for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) *(bool *)((char *)&caps + needs[i].feature) = true;
-  for (uint32_t i = 0; i < 5 * sizeof subgroups / sizeof *subgroups; i++) {
+  caps.cooperative_m = caps.cooperative_n = caps.cooperative_k = 16;
+  for (uint32_t i = 0; i < 2 * 5 * sizeof subgroups / sizeof *subgroups; i++) {
     wisp_kernel_context context = c->bed.modes[0];
     context.caps = &caps;
     caps.kind = (wvk_kind)(i % 5);
-    caps.subgroup_size = caps.subgroup_min = caps.subgroup_max = subgroups[i / 5];
+    caps.subgroup_size = caps.subgroup_min = caps.subgroup_max = subgroups[i / 5 / 2];
+    caps.cooperative_matrix = i / 5 % 2;
     for (uint32_t i_op = 0; i_op < 2 * (WISP_OP_SAMPLE + 1); i_op++) {
       const wisp_op *op = bed_op(&c->bed, (wisp_op_kind)(i_op / 2));
-      for (uint32_t part = 0; part < wisp_kernel_parts(&context, op); part++)
+      for (uint32_t part = 0; part < wisp_kernel_parts(&context, op, i_op % 2); part++)
         c->result->reachable[wisp_kernel_for(&context, op, part, i_op % 2).kernel.shader - wisp_shaders] = true;
     }
   }

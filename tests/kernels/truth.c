@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "cpu/reference.h"
+#include "gpu/batch_kernels.h"
 #include "random.h"
 #include "session/sampler.h"
 
-#define EPSILON 0x1p-24 /* of one float operation */
-#define HALF_SCALE 5e-4 /* of a scale rounded to f16 */
+#define EPSILON 0x1p-24         /* of one float operation */
+#define HALF_SCALE 5e-4         /* of a scale rounded to f16 */
+#define HALF_PRODUCT 0x1.01p-10 /* of a product whose factors were both rounded to f16 */
 
 static void *take(truth *t, size_t count, size_t size) {
   void *memory = wisp_host_alloc(t->bed->host, count ? count : 1, size);
@@ -42,6 +44,12 @@ static float op_bound(const truth *t, const wisp_op *op) {
   for (uint32_t i = 0; i < op->matrix_count; i++)
     if (t->bed->shape->rounded && shape_is_k_type(op->matrices[i]->type)) return bound + (float)HALF_SCALE;
   return bound;
+}
+
+/* Of the op as this run computes it. */
+static float run_bound(const truth *t, const bed_run *run) {
+  const char *tiles = run->batch ? wisp_batch_tiles(&t->bed->modes[run->mode], run->op) : NULL;
+  return op_bound(t, run->op) + (tiles && !strcmp(tiles, "_coopmat") ? (float)HALF_PRODUCT : 0);
 }
 
 /* ---- Results of the matrix ops for the whole pool ---- */
@@ -321,7 +329,7 @@ static void expect_qkv(truth *t, const bed_run *run) {
   region *queries = add_region(t, "q", BED_DATA, REGION_FLOATS, a->q, (uint64_t)run->count * q);
   region *cached = add_region(t, "K and V", BED_KV, b->shape->kv_f32 ? REGION_FLOATS : REGION_HALVES,
                               slot + (uint64_t)run->position * words, (uint64_t)run->count * words);
-  queries->bound = cached->bound = op_bound(t, run->op);
+  queries->bound = cached->bound = run_bound(t, run);
   const wisp_block *block = run->op->block;
   const projection parts[] = {{block->q_bias, block->q_norm, m->heads, true},
                               {block->k_bias, block->k_norm, m->kv_heads, true},
@@ -385,6 +393,18 @@ static void expect_head_of_attention(truth *t, const bed_run *run, uint32_t colu
   attention_magnitudes(t, query, kv_head, first, last, r->expected + at, r->magnitude + at);
 }
 
+/* Shares below 2^-24 of the largest are lost in f16, a part of 2^-25 of each may be. */
+static void allow_lost_shares(const truth *t, uint32_t positions, region *r) {
+  const wisp_model *m = &t->bed->model;
+  const uint32_t size = m->head_size, width = m->kv_heads * size, q = m->heads * size;
+  for (uint32_t i = 0; i < q; i++) {
+    float values = 0;
+    const uint32_t element = width + i / size / (m->heads / m->kv_heads) * size + i % size;
+    for (uint32_t p = 0; p < positions; p++) values += fabsf(t->cached[(size_t)p * 2 * width + element]);
+    for (uint32_t at = i; at < r->count; at += q) r->magnitude[at] += 0x1p-24f / r->bound * values;
+  }
+}
+
 static void expect_attention(truth *t, const bed_run *run) {
   const wisp_model *m = &t->bed->model;
   const wisp_activations *a = &t->bed->modes[run->mode].activations;
@@ -393,8 +413,11 @@ static void expect_attention(truth *t, const bed_run *run) {
   put_slot(t, longest);
   region *r = add_region(t, "attended", BED_DATA, REGION_FLOATS, a->attention, (uint64_t)run->count * q);
   r->bound = sum_bound(longest > m->head_size ? longest : m->head_size);
+  const wisp_kernel kernel = wisp_kernel_for(&t->bed->modes[run->mode], run->op, 0, run->batch).kernel;
+  if (kernel.shader->needs & WISP_NEEDS_COOPMAT) r->bound += (float)HALF_PRODUCT; /* keys and values are halves already */
   for (uint32_t c = 0; c < run->count; c++)
     for (uint32_t h = 0; h < m->heads; h++) expect_head_of_attention(t, run, c, h, r);
+  if (kernel.shader->needs & WISP_NEEDS_COOPMAT) allow_lost_shares(t, longest, r);
 }
 
 /* x += post_norm(M input) */
@@ -404,7 +427,7 @@ static void expect_residual(truth *t, const bed_run *run, const float *input, ui
   put_columns(t, run, at, input, run->op->matrices[0]->cols);
   put_columns(t, run, a->x, t->x, m->width);
   region *r = add_region(t, "x", BED_DATA, REGION_FLOATS, a->x, (uint64_t)run->count * m->width);
-  r->bound = op_bound(t, run->op);
+  r->bound = run_bound(t, run);
   if (run->op->post_norm) add_region(t, "projected", BED_DATA, REGION_ANY, a->projected, (uint64_t)run->count * m->width);
   for (uint32_t c = 0; c < run->count; c++) {
     const size_t from = (size_t)pool_column(t, run, c) * m->width;
@@ -425,7 +448,7 @@ static void expect_gate_up(truth *t, const bed_run *run) {
   const uint32_t n = m->ffn_width;
   put_columns(t, run, a->x, t->x, m->width);
   region *r = add_region(t, "hidden", BED_DATA, REGION_FLOATS, a->hidden, (uint64_t)run->count * n);
-  r->bound = op_bound(t, run->op);
+  r->bound = run_bound(t, run);
   for (uint32_t c = 0; c < run->count; c++) {
     const size_t from = 2 * (size_t)pool_column(t, run, c) * n;
     memcpy(r->expected + (size_t)c * n, t->results[WISP_OP_GATE_UP] + from, n * 4);
@@ -502,5 +525,9 @@ void truth_expect(truth *t, const bed_run *run) {
   case WISP_OP_SAMPLE:
     expect_sample(t, run);
     break;
+  }
+  if (run->batch && wisp_batch_tiles(&b->modes[run->mode], run->op)) {
+    const uint32_t cols = run->op->matrices[0]->cols, stride = wisp_batch_input_stride(&b->modes[run->mode], cols);
+    add_region(t, "prepared", BED_DATA, REGION_ANY, a->inputs, (uint64_t)run->columns * stride);
   }
 }

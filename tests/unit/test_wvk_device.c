@@ -102,6 +102,13 @@ Test(wvk_device, caps_only_lower) {
   cr_assert_eq(caps->float16, all.float16);
   wvk_device_destroy(&device);
 
+  device = open_device(&witness, "kind=integrated,-int8,kind=discrete", false); /* the last word counts */
+  caps = wvk_device_caps(device);
+  cr_assert_eq(caps->kind, WVK_KIND_DISCRETE);
+  cr_assert_eq(caps->unified_memory, all.unified_memory);
+  cr_assert(!caps->int8);
+  wvk_device_destroy(&device);
+
   device = open_device(&witness, "powervr-ge8320", false); /* subgroup size 1 in the field */
   caps = wvk_device_caps(device);
   cr_assert(!caps->subgroup_arithmetic && !caps->int_dot && caps->timestamp_ns == 0);
@@ -118,8 +125,8 @@ Test(wvk_device, caps_only_lower) {
 }
 
 Test(wvk_device, caps_refused) {
-  static const char *const bad[] = {"tier9",           "float16",         "+nonsense", "tier0,adreno-610", "max_workgroup=",
-                                    "max_workgroup=x", "max_workgroup=0", "tier0,",    "shared_memory=1k"};
+  static const char *const bad[] = {"tier9",          "kind=phone",      "float16",         "+nonsense", "tier0,adreno-610",
+                                    "max_workgroup=", "max_workgroup=x", "max_workgroup=0", "tier0,",    "shared_memory=1k"};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     setenv("WISP_CAPS", bad[i], 1);
     wvk_witness witness;

@@ -283,6 +283,10 @@ typedef struct wisp_session_params {
   uint32_t context;     /* tokens; 0 = min(engine's max_context, 4096) */
   wisp_kv_type kv_type; /* default f16 */
   wisp_sampler_params sampler;
+  /* Optional: done of the count tokens of a wisp_session_append are evaluated. From its thread, after each batch; may cancel.
+   */
+  void (*progress)(void *user, size_t done, size_t count);
+  void *progress_user;
 } wisp_session_params;
 
 WISP_API wisp_session_params wisp_session_params_defaults(void);

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Prompts on Vulkan: whatever the kernels and the size of a batch, the logits are those of going token by token. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "unit/session_fixture.h"
+
+/* The last row of logits after count tokens; step: one by one. The caller frees it. */
+static float *last_logits(const char *caps, const char *batch, const char *type, uint32_t count, bool step) {
+  fixture f;
+  setenv("WISP_CAPS", caps, 1);
+  setenv("WISP_BATCH", batch, 1);
+  wisp_engine_params params = fixture_params(&f, "vulkan", "tiny");
+  params.source.synthetic_type = type;
+  params.max_context = 2048;
+  fixture_create(&f, &params);
+  int32_t *ids = malloc(count * sizeof *ids);
+  cr_assert_not_null(ids);
+  fixture_ids(&f, ids, count);
+  float *row = fixture_rows(&f, 1);
+  wisp_session *session = fixture_session(&f, count);
+  for (uint32_t i = 0; i + 1 < count && step; i++) fixture_append(session, ids + i, 1, WISP_LOGITS_NONE, NULL);
+  if (step)
+    fixture_append(session, ids + count - 1, 1, WISP_LOGITS_LAST, row);
+  else
+    fixture_append(session, ids, count, WISP_LOGITS_LAST, row);
+  wisp_session_destroy(&session);
+  cr_assert_eq(f.witness.capture.warnings, 0, "WISP_CAPS=%s WISP_BATCH=%s, %s: a kernel was replaced", caps, batch, type);
+  fixture_close(&f);
+  free(ids);
+  return row;
+}
+
+enum { VOCABULARY = 300 };
+
+static void same(const float *expected, const char *caps, const char *batch, const char *type, uint32_t count) {
+  float *found = last_logits(caps, batch, type, count, false);
+  const double nmse = fixture_nmse(found, expected, VOCABULARY);
+  cr_expect(nmse <= 1e-5, "WISP_CAPS=%s WISP_BATCH=%s, %s, %u tokens: NMSE %.2g", caps, batch, type, count, nmse);
+  free(found);
+}
+
+/* Families of batch kernels: the device's own, of a large GPU with and without cooperative matrices, of a phone, of tier T0. */
+static const char *const families[] = {"", "kind=discrete", "kind=discrete,-cooperative_matrix", "kind=integrated", "tier0"};
+enum { FAMILIES = sizeof families / sizeof *families };
+
+Test(prompt_vulkan, batches_of_every_size, .timeout = 600) {
+  enum { COUNT = 150 };
+  static const char *const sizes[] = {"1", "2", "3", "7", "8", "9", "31", "64", "100", "512"};
+  float *expected = last_logits("", "1", "q4_0", COUNT, true);
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (size_t family = 0; family < FAMILIES; family++)
+      if (family < 2 || i % 3 == 0) same(expected, families[family], sizes[i], "q4_0", COUNT);
+  free(expected);
+}
+
+Test(prompt_vulkan, every_type, .timeout = 600) {
+  enum { COUNT = 70 };
+  static const char *const types[] = {"f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"};
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    float *expected = last_logits("", "1", types[i], COUNT, true);
+    for (size_t family = 0; family < FAMILIES; family++) same(expected, families[family], "512", types[i], COUNT);
+    free(expected);
+  }
+}
+
+Test(prompt_vulkan, long_context, .timeout = 600) {
+  enum { COUNT = 2048 };
+  float *expected = last_logits("", "1", "q8_0", COUNT, true);
+  for (size_t family = 0; family < FAMILIES; family++) same(expected, families[family], "512", "q8_0", COUNT);
+  same(expected, "kind=discrete", "177", "q8_0", COUNT);
+  free(expected);
+}
+
+typedef struct progress {
+  wisp_session *session;
+  size_t done, calls, stop; /* stop: cancel once so many are done; 0 = never */
+} progress;
+
+static void on_progress(void *user, size_t done, size_t count) {
+  progress *p = user;
+  cr_assert(done > p->done && done <= count && count == 100);
+  p->done = done;
+  p->calls++;
+  if (p->stop && done >= p->stop) wisp_session_cancel(p->session);
+}
+
+/* Batches of 16: progress after each of them, and a cancel from there ends the append before the next. */
+Test(prompt_vulkan, progress_and_cancel) {
+  fixture f;
+  int32_t ids[100];
+  setenv("WISP_BATCH", "16", 1);
+  fixture_open(&f, "vulkan", "tiny");
+  fixture_ids(&f, ids, 100);
+  progress p = {.session = NULL};
+  wisp_session_params params = wisp_session_params_defaults();
+  params.progress = on_progress;
+  params.progress_user = &p;
+  cr_assert_eq(wisp_session_create(&p.session, f.engine, &params), WISP_OK);
+  fixture_append(p.session, ids, 100, WISP_LOGITS_NONE, NULL);
+  cr_assert_eq(p.done, 100);
+  cr_assert_eq(p.calls, 7);
+  p = (progress){.session = p.session, .stop = 40};
+  cr_assert_eq(wisp_session_append(p.session, ids, 100, WISP_LOGITS_NONE, NULL), WISP_ERROR_CANCELLED);
+  fixture_said(&f, "cancelled");
+  cr_assert_eq(p.calls, 3);
+  cr_assert_eq(wisp_session_length(p.session), 148);
+  wisp_session_destroy(&p.session);
+  fixture_close(&f);
+}
