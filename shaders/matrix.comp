@@ -11,6 +11,7 @@
 #extension GL_GOOGLE_include_directive : require
 #include "lib/bindings.glsl"
 #include "lib/weights.glsl"
+#include "lib/hadamard.glsl"
 #include "lib/reduce.glsl"
 #include "lib/half.glsl"
 #include "lib/epilogue.glsl"
@@ -52,18 +53,7 @@ vec4 load_input(uint column, uint vector, inout float squares) {
 void load_block(uint column, uint block, inout float squares, out vec4 x[8]) {
   [[unroll]] for (uint i = 0u; i < 8u; i++)
     x[i] = 32u * block + 4u * i < COLS ? load_input(column, 8u * block + i, squares) : vec4(0.0);
-  if (COLS % 32u != 0u) return;
-  [[unroll]] for (uint i = 0u; i < 8u; i++) {
-    const vec2 even = x[i].xz + x[i].yw, odd = x[i].xz - x[i].yw;
-    x[i] = 0.17677669529663689 * vec4(even.x + even.y, odd.x + odd.y, even.x - even.y, odd.x - odd.y);
-  }
-  [[unroll]] for (uint step = 1u; step < 8u; step <<= 1)
-    [[unroll]] for (uint i = 0u; i < 8u; i++)
-      if ((i & step) == 0u) {
-        const vec4 a = x[i], b = x[i + step];
-        x[i] = a + b;
-        x[i + step] = a - b;
-      }
+  if (COLS % 32u == 0u) hadamard(x);
 }
 
 #ifdef QKV
