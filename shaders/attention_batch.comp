@@ -52,9 +52,10 @@ void main() {
       [[unroll]] for (uint q = 0u; q < QUERIES; q++)
         scores[q] += dot(queries[q * QUADS + 2u * i], k.low) + dot(queries[q * QUADS + 2u * i + 1u], k.high);
     }
-    [[unroll]] for (uint q = 0u; q < QUERIES; q++)
-      shares[q * LOCAL + id] =
-          begin + id <= query_position(first + q) && begin + id >= first_seen(first + q) ? scores[q] : MINUS_INFINITY;
+    [[unroll]] for (uint q = 0u; q < QUERIES; q++) {
+      const bool in_window = WINDOW == 0u || begin + id >= first_seen(first + q);
+      shares[q * LOCAL + id] = begin + id <= query_position(first + q) && in_window ? scores[q] : MINUS_INFINITY;
+    }
     barrier();
 
     float new_maximum = maximum;
@@ -62,7 +63,7 @@ void main() {
     partials[id] = new_maximum;
     barrier();
     for (uint i = 0u; i < SHARERS; i++) new_maximum = max(new_maximum, partials[mine * SHARERS + i]);
-    const float base = new_maximum > MINUS_INFINITY ? new_maximum : 0.0;  // nothing seen yet: no difference of infinities
+    const float base = WINDOW > 0u && new_maximum == MINUS_INFINITY ? 0.0 : new_maximum;  // nothing seen yet: no inf - inf
     const float correction = exp(maximum - base);  // 0 for the first tile
     maximum = new_maximum;
     total *= correction;

@@ -51,7 +51,7 @@ void main() {
       if (position > query_position(first + q) || position < first_seen(first + q)) shares[q] = MINUS_INFINITY;
       float new_maximum = max(maximum[q], shares[q]);
       for (uint mask = 1u; mask < LOCAL; mask <<= 1) new_maximum = max(new_maximum, subgroupShuffleXor(new_maximum, mask));
-      const float base = new_maximum > MINUS_INFINITY ? new_maximum : 0.0;  // nothing seen yet: no difference of infinities
+      const float base = WINDOW > 0u && new_maximum == MINUS_INFINITY ? 0.0 : new_maximum;  // nothing seen yet: no inf - inf
       const float correction = exp(maximum[q] - base);  // 0 for the first round
       shares[q] = exp(shares[q] - base);
       total[q] = total[q] * correction + shares[q];
