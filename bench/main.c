@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * wisp-bench: how fast a model is on each device. */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -100,15 +99,15 @@ static int bench_model(const bench_options *options, const model_options *model,
       continue;
     }
     size_t before = list->count;
-    double copy = NAN;
-    if (status == WISP_OK) status = measure_device(engine, &options->tests, list, &copy);
+    measure_limits limits;
+    if (status == WISP_OK) status = measure_device(engine, &options->tests, list, &limits);
     wisp_engine_destroy(&engine);
     if (status != WISP_OK) {
       code = report_status(status);
     } else {
       row_count = list->count - before;
       first_row[column_count] = before;
-      columns[column_count++] = (table_column){.device = on_device.device, .copy_gb_per_s = copy};
+      columns[column_count++] = (table_column){.device = on_device.device, .limits = limits};
     }
   }
   /* The list may have moved while it grew. */
@@ -213,8 +212,9 @@ static int command_bench(int argc, char **argv) {
       ARG_NUMBERS("-n", "--tokens", &o.tests.replies, 0, 1 << 20, "tokens to make; default 128, there 32"),
       ARG_NUMBERS("-d", "--depth", &o.tests.depths, 0, 1 << 20, "tokens held before the test; default 0"),
       ARG_U32("-r", "--repetitions", &o.tests.repetitions, 1, 1000, "repetitions after the warm-up; default 5"),
+      ARG_U32("--sessions", NULL, &o.tests.sessions, 1, 64, "replies also by so many sessions at once, summed: tg32x4"),
       ARG_NAMES("--device", NULL, &o.devices, "D,..", "default vulkan,cpu; see wisp devices"),
-      ARG_U32("--threads", "-t", &o.model.threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each physical core"),
+      MODEL_OPTIONS_THREADS(o.model),
       ARG_U32("--ctx", "-c", &o.model.context, 1, UINT32_MAX, "tokens that the context has room for; default as needed"),
       ARG_TEXT("--json", NULL, &o.json, "FILE", "write the rows as JSON, - = standard output (the table goes to stderr)"),
       ARG_TEXT("--csv", NULL, &o.csv, "FILE", "write the rows as CSV"),

@@ -7,6 +7,7 @@
 
 #include "common/platform.h"
 #include "common/report.h"
+#include "sessions.h"
 
 typedef struct measure {
   wisp_engine *engine;
@@ -158,8 +159,8 @@ static row finish_row(measure *m, const totals *sum, bool prompt, uint32_t depth
     item.dispatches_per_token = (double)sum->dispatches / tokens;
     item.submits_per_token = (double)sum->submits / tokens;
     if (!prompt) item.host_us_per_token = sum->cpu_ms * 1e3 / tokens;
-    item.peak_device_bytes = (double)stats.peak_device_bytes;
   }
+  item.peak_device_bytes = (double)stats.peak_device_bytes;
   uint64_t resident = platform_peak_rss();
   if (resident) item.peak_rss_bytes = (double)resident;
   return item;
@@ -182,6 +183,22 @@ static wisp_status run_test(measure *m, bool prompt, uint32_t depth, uint32_t co
   report_progress(NULL, NULL, 0);
   if (status != WISP_OK) return status;
   row item = finish_row(m, &sum, prompt, depth, count);
+  return rows_add(list, &item) ? WISP_OK : WISP_ERROR_MEMORY;
+}
+
+/* Replies by several sessions at once: one row, their tokens together. */
+static wisp_status run_sessions(measure *m, uint32_t count, rows *list) {
+  double rate, sum = 0, squares = 0, n = m->tests->repetitions;
+  for (uint32_t i = 0; i < m->tests->repetitions; i++) {
+    const wisp_status status = sessions_measure(m->engine, m->tests->sessions, count, &rate);
+    if (status != WISP_OK) return status;
+    sum += rate, squares += rate * rate;
+  }
+  row item = m->common;
+  snprintf(item.test, sizeof item.test, "tg%ux%u", count, m->tests->sessions);
+  item.depth = 0;
+  item.tok_per_s = sum / n;
+  if (n > 1) item.tok_per_s_stddev = sqrt(fmax(0, (squares - sum * sum / n) / (n - 1)));
   return rows_add(list, &item) ? WISP_OK : WISP_ERROR_MEMORY;
 }
 
@@ -217,7 +234,26 @@ static void fill_common(measure *m) {
   m->vulkan = !strcmp(stats.device.backend, "vulkan");
 }
 
-wisp_status measure_device(wisp_engine *engine, const measure_tests *tests, rows *list, double *copy_gb_per_s) {
+/* Last, for their buffers would count as the model's peak memory. */
+static void measure_what_bounds(measure *m, measure_limits *limits) {
+  enum { OPS_MAX = 4096, PROMPT = 64 };
+  wisp_engine_stats stats;
+  wisp_engine_get_stats(m->engine, &stats);
+  snprintf(limits->kernels, sizeof limits->kernels, "%s", stats.kernels);
+  limits->token_bytes = (double)m->model.bytes_per_token;
+  limits->token_gflop = (double)m->model.flops_per_token / 1e9;
+  wisp_op_info *ops = calloc(OPS_MAX, sizeof *ops);
+  const uint32_t count = ops ? wisp_engine_plan(m->engine, WISP_PHASE_PREFILL, ops, OPS_MAX) : 0;
+  for (uint32_t i = 0; i < count && i < OPS_MAX; i++) limits->prompt_gflop += (double)ops[i].flops / PROMPT / 1e9;
+  free(ops);
+  if (wisp_engine_copy_bandwidth(m->engine, &limits->copy_gb_per_s) != WISP_OK) {
+    report_forget();
+    limits->copy_gb_per_s = NAN;
+  }
+  if (wisp_engine_cpu_limits(m->engine, &limits->cpu) != WISP_OK) report_forget();
+}
+
+wisp_status measure_device(wisp_engine *engine, const measure_tests *tests, rows *list, measure_limits *limits) {
   measure m = {.engine = engine, .tests = tests};
   fill_common(&m);
   m.ids = malloc(tests->context * sizeof *m.ids);
@@ -238,15 +274,14 @@ wisp_status measure_device(wisp_engine *engine, const measure_tests *tests, rows
       if (tests->replies.items[j]) status = run_test(&m, false, depth, tests->replies.items[j], list);
     }
   }
+  for (uint32_t j = 0; tests->sessions > 1 && j < tests->replies.count && status == WISP_OK; j++) {
+    if (tests->replies.items[j]) status = run_sessions(&m, tests->replies.items[j], list);
+  }
   wisp_session_destroy(&m.session);
   free(m.ids);
   free(m.reply);
   free(m.samples);
-  /* Last, for its buffers would count as the model's peak memory. */
-  *copy_gb_per_s = NAN;
-  if (status == WISP_OK && wisp_engine_copy_bandwidth(engine, copy_gb_per_s) != WISP_OK) {
-    report_forget();
-    *copy_gb_per_s = NAN;
-  }
+  *limits = (measure_limits){.copy_gb_per_s = NAN};
+  if (status == WISP_OK) measure_what_bounds(&m, limits);
   return status;
 }

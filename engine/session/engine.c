@@ -97,6 +97,11 @@ static wisp_status load(wisp_engine *e, const wisp_engine_params *p) {
   return wisp_plan_create(&e->plan, &e->host, &e->model);
 }
 
+static void release_bytes(void *user, const void *data, uint64_t size) {
+  const wisp_engine *e = user;
+  wisp_model_file_release(&e->file, data, size);
+}
+
 static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p) {
   choice device;
   WISP_TRY(choose_device(&e->host, p->device, &device));
@@ -109,7 +114,9 @@ static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p) {
                                        .compile_only = p->load == WISP_LOAD_PIPELINES,
                                        .cache = p->cache,
                                        .progress = p->progress,
-                                       .progress_user = p->progress_user};
+                                       .progress_user = p->progress_user,
+                                       .release = e->file.gguf ? release_bytes : NULL,
+                                       .release_user = e};
   return device.api->create(&e->executor, &params);
 }
 
@@ -224,7 +231,7 @@ uint32_t wisp_engine_pipelines(const wisp_engine *engine, wisp_pipeline_info *in
 }
 
 void wisp_engine_get_stats(const wisp_engine *engine, wisp_engine_stats *stats) {
-  *stats = (wisp_engine_stats){.decode = "", .load_ms = engine->load_ms, .init_ms = engine->init_ms};
+  *stats = (wisp_engine_stats){.decode = "", .kernels = "", .load_ms = engine->load_ms, .init_ms = engine->init_ms};
   if (engine->executor) engine->executor->api->get_stats(engine->executor, stats);
 }
 
@@ -232,6 +239,12 @@ wisp_status wisp_engine_copy_bandwidth(wisp_engine *engine, double *gb_per_s) {
   *gb_per_s = 0;
   if (!engine->executor) return wisp_fail(&engine->host, WISP_ERROR_ARGUMENT, "the engine was created without a device");
   return engine->executor->api->copy_bandwidth(engine->executor, gb_per_s);
+}
+
+wisp_status wisp_engine_cpu_limits(wisp_engine *engine, wisp_cpu_limits *limits) {
+  *limits = (wisp_cpu_limits){0};
+  if (!engine->executor) return wisp_fail(&engine->host, WISP_ERROR_ARGUMENT, "the engine was created without a device");
+  return engine->executor->api->limits ? engine->executor->api->limits(engine->executor, limits) : WISP_OK;
 }
 
 /* ---- Text ---- */

@@ -27,13 +27,17 @@ typedef struct wisp_executor_params {
   const wisp_host *host;
   const wisp_plan *plan; /* must outlive the executor */
   int32_t device_index;  /* Vulkan: -1 = best */
-  uint32_t threads;      /* CPU: 0 = one for each physical core */
+  uint32_t threads;      /* CPU: 0 = one for each fast core */
   uint32_t max_context;  /* longest timeline that will be asked for */
   bool validate;
   bool compile_only; /* build pipelines with statistics, put no weights on the device, execute nothing */
   wisp_cache cache;
   void (*progress)(void *user, const char *stage, float fraction);
   void *progress_user;
+  /* Told of matrices that the executor keeps in a layout of its own: their bytes in the file are hardly read again. May be
+   * NULL. */
+  void (*release)(void *user, const void *data, uint64_t size);
+  void *release_user;
 } wisp_executor_params;
 
 typedef struct wisp_executor_api {
@@ -66,6 +70,7 @@ typedef struct wisp_executor_api {
   void (*get_stats)(wisp_executor *executor, wisp_engine_stats *stats);
   uint32_t (*pipelines)(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity);
   wisp_status (*copy_bandwidth)(wisp_executor *executor, double *gb_per_s);
+  wisp_status (*limits)(wisp_executor *executor, wisp_cpu_limits *limits); /* NULL: not offered */
 } wisp_executor_api;
 
 extern const wisp_executor_api wisp_cpu_executor; /* engine/cpu/executor.c */

@@ -146,7 +146,7 @@ typedef struct wisp_engine_params {
   wisp_model_source source;
   wisp_load load;       /* default WISP_LOAD_ALL */
   const char *device;   /* "auto" (default), "cpu", "vulkan", "vulkan:INDEX" */
-  uint32_t threads;     /* CPU threads; 0 = one for each physical core */
+  uint32_t threads;     /* CPU threads; 0 = one for each fast core that the calling thread may use */
   uint32_t max_context; /* tokens; bounds every session of the engine; 0 = the model's own context length */
   bool validate;        /* Vulkan validation layer on (also by WISP_VALIDATE=1) */
   wisp_cache cache;     /* optional */
@@ -212,6 +212,7 @@ typedef struct wisp_engine_stats {
   wisp_device_info device;
   uint32_t threads;      /* CPU executor; 0 on Vulkan */
   const char *decode;    /* Vulkan: "persistent: ..." or "dispatches: why" (docs/performance.md); "" elsewhere; the engine's */
+  const char *kernels;   /* CPU executor: the kernel set, "avx2" (docs/performance.md); "" on Vulkan */
   double load_ms;        /* opening, checking and describing the file */
   double init_ms;        /* device, upload, pipelines */
   uint64_t device_bytes; /* allocated now, all sessions included */
@@ -225,6 +226,15 @@ WISP_API void wisp_engine_get_stats(const wisp_engine *engine, wisp_engine_stats
 
 /* Reads and writes a few hundred MB on the device and says how fast: bytes read + written per second / 1e9. */
 WISP_API wisp_status wisp_engine_copy_bandwidth(wisp_engine *engine, double *gb_per_s);
+
+/* What bounds the CPU, measured in a tenth of a second or two on all of the engine's threads: bytes that it reads from memory
+ * per second / 1e9, and operations of matrix products (a multiplication and an addition are two) per second / 1e9 when nothing
+ * waits for memory, for one token and for a prompt's batch. 0 on Vulkan. */
+typedef struct wisp_cpu_limits {
+  double read_gb_per_s;
+  double token_gflops, batch_gflops;
+} wisp_cpu_limits;
+WISP_API wisp_status wisp_engine_cpu_limits(wisp_engine *engine, wisp_cpu_limits *limits);
 
 /* ---- Text --------------------------------------------------------------------------------------------------------- */
 
