@@ -9,6 +9,7 @@
 #include "common/platform.h"
 #include "common/report.h"
 #include "measure.h"
+#include "profile.h"
 #include "rows.h"
 #include "table.h"
 
@@ -19,7 +20,9 @@ typedef struct bench_options {
   args_names synthetic, devices;
   measure_tests tests;
   const char *json, *csv; /* "-" = standard output */
-  bool any_device;        /* no --device given: one that is missing is a warning */
+  const char *trace;      /* of the profile */
+  bool profile;
+  bool any_device; /* no --device given: one that is missing is a warning */
 } bench_options;
 
 static const char *const default_devices = "vulkan,cpu";
@@ -101,6 +104,13 @@ static int bench_model(const bench_options *options, const model_options *model,
     size_t before = list->count;
     measure_limits limits;
     if (status == WISP_OK) status = measure_device(engine, &options->tests, list, &limits);
+    if (status == WISP_OK && options->profile) {
+      const profile_options profile = {.context = options->tests.context,
+                                       .depth = options->tests.depths.items[0],
+                                       .gb_per_s = limits.copy_gb_per_s,
+                                       .trace = options->trace};
+      code = profile_print(engine, &profile, report_file);
+    }
     wisp_engine_destroy(&engine);
     if (status != WISP_OK) {
       code = report_status(status);
@@ -171,6 +181,8 @@ static int fill_defaults(bench_options *o, const machine *here, const args_comma
   uint32_t prompt = largest(&o->tests.prompts), reply = largest(&o->tests.replies);
   if (prompt == 0 && reply == 0) return args_mistake(command, "-p 0 -n 0 leaves nothing to measure");
   /* One token is appended before each reply, and one made after the first prompt. */
+  o->profile = o->profile || o->trace;
+  if (o->profile && reply < PROFILE_TOKENS) reply = PROFILE_TOKENS;
   uint32_t needed = largest(&o->tests.depths) + (prompt > reply ? prompt : reply) + 1;
   if (o->model.context && o->model.context < needed) {
     return args_mistake(command, "--ctx %u is too small for these tests, which need %u", o->model.context, needed);
@@ -218,6 +230,8 @@ static int command_bench(int argc, char **argv) {
       ARG_U32("--ctx", "-c", &o.model.context, 1, UINT32_MAX, "tokens that the context has room for; default as needed"),
       ARG_TEXT("--json", NULL, &o.json, "FILE", "write the rows as JSON, - = standard output (the table goes to stderr)"),
       ARG_TEXT("--csv", NULL, &o.csv, "FILE", "write the rows as CSV"),
+      ARG_FLAG("--profile", NULL, &o.profile, "what a token's time on the GPU goes to, op by op"),
+      ARG_TEXT("--trace", NULL, &o.trace, "FILE", "that as a trace for chrome://tracing or ui.perfetto.dev"),
       MODEL_OPTION_VERBOSE(o.model),
       ARG_FLAG("--version", NULL, &version, "say which version this is"),
   };

@@ -9,7 +9,7 @@
 #include "common/json.h"
 #include "common/report.h"
 
-enum { TOKENS = 21, KINDS_MAX = 16 };
+enum { KINDS_MAX = 16 };
 
 typedef struct kind { /* ops of one name */
   const char *name;
@@ -61,7 +61,7 @@ static void print_table(const profile *p, const profile_options *options, FILE *
     bytes += (double)p->ops[i].bytes;
   }
   fprintf(file, "\none token at depth %u, a dispatch for each op, timestamps between them (median of %d)\n", options->depth,
-          TOKENS);
+          PROFILE_TOKENS);
   fprintf(file, "%-10s %5s %9s %10s %8s %9s %10s\n", "op", "count", "us each", "us", "share", "GB/s", "floor us");
   for (uint32_t k = 0; k < kind_count; k++)
     print_line(file, kinds[k].name, kinds[k].count, kinds[k].ns, kinds[k].bytes, p->total_ns, options->gb_per_s);
@@ -131,7 +131,7 @@ int profile_print(wisp_engine *engine, const profile_options *options, FILE *fil
   wisp_status status = p.ops && p.ns ? open_session(engine, options, &session) : WISP_ERROR_MEMORY;
   if (status == WISP_OK) {
     wisp_engine_plan(engine, WISP_PHASE_DECODE, p.ops, p.count);
-    status = wisp_session_profile(session, TOKENS, p.ns);
+    status = wisp_session_profile(session, PROFILE_TOKENS, p.ns);
   }
   int code = REPORT_DONE;
   if (status == WISP_ERROR_UNSUPPORTED) {

@@ -7,6 +7,8 @@
 
 #include <wisp/wisp.h>
 
+enum { PROFILE_TOKENS = 21 }; /* timed; the context has room for them behind depth + 1 */
+
 typedef struct profile_options {
   uint32_t context, depth; /* tokens of the session, tokens held before those that are timed */
   double gb_per_s;         /* the device's bandwidth, for the floors; NAN = unknown */
