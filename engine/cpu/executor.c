@@ -4,12 +4,13 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "cpu/cpu.h"
 #include "cpu/forward.h"
-#include "cpu/reference.h"
+#include "cpu/kernel_sets.h"
 #include "session/sampler.h"
 
 typedef struct cpu_executor {
@@ -18,7 +19,8 @@ typedef struct cpu_executor {
   const wisp_plan *plan;
   wisp_threads *threads;
   wisp_cpu_kernels kernels;
-  atomic_ullong bytes, peak_bytes; /* of all timelines */
+  wisp_cpu_weights weights;
+  atomic_ullong bytes, peak_bytes; /* of packed weights and all timelines */
 } cpu_executor;
 
 typedef struct cpu_timeline {
@@ -35,6 +37,7 @@ typedef struct cpu_timeline {
 static void cpu_destroy(wisp_executor *base) {
   cpu_executor *executor = (cpu_executor *)base;
   if (!executor) return;
+  wisp_cpu_weights_close(&executor->weights);
   wisp_threads_destroy(&executor->threads);
   wisp_host_free(executor->host, executor);
 }
@@ -46,13 +49,17 @@ static wisp_status cpu_create(wisp_executor **out, const wisp_executor_params *p
   executor->base.api = &wisp_cpu_executor;
   executor->host = params->host;
   executor->plan = params->plan;
-  executor->kernels = wisp_reference_kernels;
   uint32_t cores = wisp_cpu_cores(), count = cores < WISP_THREADS_MAX ? cores : WISP_THREADS_MAX;
-  wisp_status status = wisp_threads_create(&executor->threads, params->host, params->threads ? params->threads : count);
+  wisp_status status = wisp_kernel_set_choose(params->host, getenv("WISP_CPU"), &executor->kernels);
+  if (status == WISP_OK)
+    status = wisp_threads_create(&executor->threads, params->host, params->threads ? params->threads : count);
+  if (status == WISP_OK)
+    status = wisp_cpu_weights_open(&executor->weights, params->host, params->plan, &executor->kernels, executor->threads);
   if (status != WISP_OK) {
     cpu_destroy(&executor->base);
     return status;
   }
+  executor->bytes = executor->peak_bytes = executor->weights.bytes;
   wisp_log(params->host, WISP_LOG_INFO, "CPU: %u threads, kernels \"%s\"", wisp_threads_count(executor->threads),
            executor->kernels.name);
   *out = &executor->base;
@@ -94,7 +101,11 @@ static wisp_status allocate(cpu_timeline *t, const cpu_executor *executor) {
   const uint64_t context = pass->context, chunk = context < WISP_CPU_CHUNK ? context : WISP_CPU_CHUNK;
   const uint64_t threads = wisp_threads_count(executor->threads);
   const uint64_t q_width = (uint64_t)m->heads * m->head_size, kv_width = (uint64_t)m->kv_heads * m->head_size;
-  pass->row_floats = (size_t)max_u64(max_u64(m->width, m->ffn_width), q_width);
+  const uint64_t longest = max_u64(max_u64(m->width, m->ffn_width), q_width);
+  pass->row_floats = (size_t)(WISP_MATMUL_ROWS * longest);
+  pass->score_floats = m->heads / m->kv_heads * wisp_scores_stride(pass->context);
+  /* Codes take half a float a column; their scales are three floats a block. */
+  float *codes, *code_scales;
   const struct {
     float **pointer;
     uint64_t floats;
@@ -108,7 +119,9 @@ static wisp_status allocate(cpu_timeline *t, const cpu_executor *executor) {
       {&pass->gate, times(chunk, m->ffn_width)},
       {&pass->up, times(chunk, m->ffn_width)},
       {&pass->rows, times(threads, pass->row_floats)},
-      {&pass->scores, times(threads, context)},
+      {&codes, times(chunk, (longest + 1) / 2)},
+      {&code_scales, times(chunk, longest / WISP_CODE_BLOCK * sizeof(wisp_code_scale) / sizeof(float))},
+      {&pass->scores, times(threads, pass->score_floats)},
       {&pass->turns, times(context, (uint64_t)m->head_size * wisp_rope_tables(m))},
       {&t->last, m->vocabulary},
   };
@@ -135,6 +148,7 @@ static wisp_status allocate(cpu_timeline *t, const cpu_executor *executor) {
     *parts[i].pointer = next;
     next += parts[i].floats;
   }
+  pass->codes = (wisp_codes){(int16_t *)(void *)codes, (wisp_code_scale *)(void *)code_scales};
   return WISP_OK;
 }
 
@@ -147,6 +161,7 @@ static wisp_status cpu_timeline_create(wisp_timeline **out, wisp_executor *base,
   t->base = (wisp_timeline){.executor = base, .context = context};
   t->pass = (wisp_cpu_pass){.plan = executor->plan,
                             .kernels = &executor->kernels,
+                            .weights = &executor->weights,
                             .threads = executor->threads,
                             .kv_type = kv_type,
                             .context = context};

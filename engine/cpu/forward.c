@@ -6,14 +6,14 @@
 /* More parts than threads, so that one that was interrupted does not hold up the others. */
 enum { PARTS_PER_THREAD = 4 };
 
-/* Units [begin, end) of an op: rows of a matrix, tokens, heads. */
+/* Units [begin, end) of an op: tiles of a matrix, tokens, heads. */
 typedef struct job job;
 typedef void range_fn(const job *j, uint32_t begin, uint32_t end, uint32_t worker);
 struct job {
   const wisp_cpu_pass *pass;
   const wisp_op *op;
   range_fn *run;
-  float *input; /* of round_tokens */
+  float *input; /* of round_tokens and quantize_tokens */
   uint32_t units;
 };
 
@@ -38,11 +38,37 @@ static uint32_t kv_width(const wisp_model *m) {
   return m->kv_heads * m->head_size;
 }
 
-/* Rows [begin, end) of a matrix for the columns from `from` on. */
-static void matmul(const wisp_cpu_pass *pass, const wisp_matrix *matrix, uint32_t begin, uint32_t end, const float *input,
-                   uint32_t from, float *output, size_t stride, uint32_t worker) {
-  pass->kernels->matmul(matrix, begin, end, input + (size_t)from * matrix->cols, pass->count - from,
-                        pass->rows + worker * pass->row_floats, output, stride);
+/* Rows are shared out in tiles. */
+static uint32_t tile_rows(const wisp_cpu_pass *pass) {
+  return pass->kernels->packing.rows ? pass->kernels->packing.rows : WISP_MATMUL_ROWS;
+}
+
+static uint32_t tiles(const wisp_cpu_pass *pass, const wisp_matrix *matrix) {
+  return (matrix->rows + tile_rows(pass) - 1) / tile_rows(pass);
+}
+
+/* Rows [begin, end). */
+typedef struct range {
+  uint32_t begin, end;
+} range;
+
+static range rows_of(const wisp_cpu_pass *pass, const wisp_matrix *matrix, uint32_t tile_begin, uint32_t tile_end) {
+  const uint32_t begin = tile_begin * tile_rows(pass), end = tile_end * tile_rows(pass);
+  return (range){begin, end < matrix->rows ? end : matrix->rows};
+}
+
+/* Rows of matrix `index` of the op for the columns from `from` on; take_input has seen the input. */
+static void matmul(const job *j, uint32_t index, range rows, const float *input, uint32_t from, float *output, size_t stride,
+                   uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  const wisp_matrix *matrix = j->op->matrices[index];
+  const wisp_packed *packed = &pass->weights->ops[j->op - pass->plan->ops][index];
+  if (packed->format) {
+    pass->kernels->packed_matmul(packed, rows.begin, rows.end, &pass->codes, pass->count - from, output, stride);
+  } else {
+    pass->kernels->matmul(matrix, rows.begin, rows.end, input + (size_t)from * matrix->cols, pass->count - from,
+                          pass->rows + worker * pass->row_floats, output, stride);
+  }
 }
 
 static void round_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
@@ -50,13 +76,29 @@ static void round_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t wo
   for (uint32_t c = begin; c < end; c++) j->pass->kernels->round_int8(j->input + c * cols, (uint32_t)cols);
 }
 
+static void quantize_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const size_t cols = j->op->matrices[0]->cols;
+  const wisp_codes *codes = &j->pass->codes;
+  for (uint32_t c = begin; c < end; c++)
+    j->pass->kernels->quantize(j->input + c * cols, (uint32_t)cols, codes->codes + c * cols,
+                               codes->scales + c * (cols / WISP_CODE_BLOCK));
+}
+
 /* The columns of input from `from` on are what the op's matrices will be multiplied with. */
 static void take_input(const wisp_cpu_pass *pass, const wisp_op *op, float *input, uint32_t from) {
   float *first = input + (size_t)from * op->matrices[0]->cols;
+  const wisp_packed *packed = pass->weights->ops[op - pass->plan->ops];
+  job j = {.pass = pass, .op = op, .input = first, .units = pass->count - from};
   for (uint32_t i = 0; pass->observe && i < op->matrix_count; i++)
     pass->observe(pass->observe_user, op->matrices[i], first, pass->count - from);
-  if (!pass->plan->model->int8_activations || op->kind == WISP_OP_HEAD) return;
-  spread_job((job){.pass = pass, .op = op, .run = round_tokens, .input = first, .units = pass->count - from});
+  if (pass->plan->model->int8_activations && op->kind != WISP_OP_HEAD) {
+    j.run = round_tokens;
+    spread_job(j);
+  }
+  if (packed[0].format || packed[1].format || packed[2].format) {
+    j.run = quantize_tokens;
+    spread_job(j);
+  }
 }
 
 static void norm_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
@@ -67,14 +109,15 @@ static void norm_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t wor
   }
 }
 
-/* x += M input, rows [begin, end); with a post norm only the product, which add_normed adds. */
-static void project_rows(const job *j, const float *input, uint32_t begin, uint32_t end, uint32_t worker) {
+/* x += M input, tiles [begin, end); with a post norm only the product, which add_normed adds. */
+static void project_tiles(const job *j, const float *input, uint32_t begin, uint32_t end, uint32_t worker) {
   const wisp_cpu_pass *pass = j->pass;
   const size_t width = pass->plan->model->width;
-  matmul(pass, j->op->matrices[0], begin, end, input, 0, pass->projected, width, worker);
+  const range rows = rows_of(pass, j->op->matrices[0], begin, end);
+  matmul(j, 0, rows, input, 0, pass->projected, width, worker);
   if (j->op->post_norm) return;
   for (uint32_t c = 0; c < pass->count; c++) {
-    for (size_t r = begin; r < end; r++) pass->x[c * width + r] += pass->projected[c * width + r];
+    for (size_t r = rows.begin; r < rows.end; r++) pass->x[c * width + r] += pass->projected[c * width + r];
   }
 }
 
@@ -104,17 +147,17 @@ static void embed(const wisp_cpu_pass *pass, const wisp_op *op) {
   spread(pass, op, embed_tokens, pass->count);
 }
 
-/* The rows of q, k and v are numbered one behind the other. */
-static void qkv_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+/* The tiles of q, k and v are numbered one behind the other. */
+static void qkv_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const wisp_cpu_pass *pass = j->pass;
   const wisp_model *m = pass->plan->model;
   float *const outputs[3] = {pass->q, pass->kv, pass->kv + kv_width(m)};
   const size_t strides[3] = {(size_t)m->heads * m->head_size, 2 * (size_t)kv_width(m), 2 * (size_t)kv_width(m)};
-  for (uint32_t i = 0, first = 0; i < 3; first += j->op->matrices[i++]->rows) {
+  for (uint32_t i = 0, first = 0; i < 3; first += tiles(pass, j->op->matrices[i++])) {
     const wisp_matrix *matrix = j->op->matrices[i];
-    uint32_t from = begin > first ? begin - first : 0, to = end > first ? end - first : 0;
-    if (to > matrix->rows) to = matrix->rows;
-    if (from < to) matmul(pass, matrix, from, to, pass->normed, 0, outputs[i], strides[i], worker);
+    const uint32_t from = begin > first ? begin - first : 0, to = end > first ? end - first : 0;
+    const range rows = rows_of(pass, matrix, from, to);
+    if (rows.begin < rows.end) matmul(j, i, rows, pass->normed, 0, outputs[i], strides[i], worker);
   }
 }
 
@@ -161,75 +204,83 @@ static void place_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t wo
 static void qkv(const wisp_cpu_pass *pass, const wisp_op *op) {
   spread(pass, op, norm_tokens, pass->count);
   take_input(pass, op, pass->normed, 0);
-  spread(pass, op, qkv_rows, op->matrices[0]->rows + op->matrices[1]->rows + op->matrices[2]->rows);
+  spread(pass, op, qkv_tiles, tiles(pass, op->matrices[0]) + tiles(pass, op->matrices[1]) + tiles(pass, op->matrices[2]));
   spread(pass, op, place_tokens, pass->count);
 }
 
-/* Unit: a head of a token. */
+/* Query heads that are attended together: those that share K and V, unless that leaves threads without work. */
+static uint32_t heads_together(const wisp_cpu_pass *pass) {
+  const wisp_model *m = pass->plan->model;
+  return pass->count * m->kv_heads < 2 * wisp_threads_count(pass->threads) ? 1 : m->heads / m->kv_heads;
+}
+
+/* Unit: heads_together of a token. */
 static void attention_heads(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const wisp_cpu_pass *pass = j->pass;
   const wisp_model *m = pass->plan->model;
-  const uint32_t window = j->op->block->window;
+  const uint32_t window = j->op->block->window, together = heads_together(pass);
   for (uint32_t unit = begin; unit < end; unit++) {
-    const uint32_t token = unit / m->heads, head = unit % m->heads, kv_head = head / (m->heads / m->kv_heads);
+    const uint32_t heads = unit * together, token = heads / m->heads, kv_head = heads % m->heads / (m->heads / m->kv_heads);
     const uint32_t length = pass->position + token + 1, first = window && length > window ? length - window : 0;
     const wisp_kv_slot slot = {.positions = cache_at(pass, j->op, first), .type = pass->kv_type, .kv_width = kv_width(m)};
-    pass->kernels->attention(pass->q + (size_t)unit * m->head_size, &slot, kv_head, m->head_size, length - first,
-                             pass->scores + (size_t)worker * pass->context, pass->attended + (size_t)unit * m->head_size);
+    pass->kernels->attention(pass->q + (size_t)heads * m->head_size, together, &slot, kv_head, m->head_size, length - first,
+                             pass->scores + worker * pass->score_floats, pass->attended + (size_t)heads * m->head_size);
   }
 }
 
 static void attention(const wisp_cpu_pass *pass, const wisp_op *op) {
-  spread(pass, op, attention_heads, pass->count * pass->plan->model->heads);
+  spread(pass, op, attention_heads, pass->count * pass->plan->model->heads / heads_together(pass));
 }
 
-static void attn_out_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
-  project_rows(j, j->pass->attended, begin, end, worker);
+static void attn_out_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  project_tiles(j, j->pass->attended, begin, end, worker);
 }
 
 static void attn_out(const wisp_cpu_pass *pass, const wisp_op *op) {
   take_input(pass, op, pass->attended, 0);
-  spread(pass, op, attn_out_rows, op->matrices[0]->rows);
+  spread(pass, op, attn_out_tiles, tiles(pass, op->matrices[0]));
   if (op->post_norm) spread(pass, op, add_normed, pass->count);
 }
 
-static void gate_up_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+static void gate_up_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const wisp_cpu_pass *pass = j->pass;
   const size_t width = pass->plan->model->ffn_width;
-  matmul(pass, j->op->matrices[0], begin, end, pass->normed, 0, pass->gate, width, worker);
-  matmul(pass, j->op->matrices[1], begin, end, pass->normed, 0, pass->up, width, worker);
+  const range rows = rows_of(pass, j->op->matrices[0], begin, end);
+  matmul(j, 0, rows, pass->normed, 0, pass->gate, width, worker);
+  matmul(j, 1, rows, pass->normed, 0, pass->up, width, worker);
   for (uint32_t c = 0; c < pass->count; c++) {
     wisp_activation_fn *activation = pass->plan->model->gelu ? pass->kernels->gelu_mul : pass->kernels->silu_mul;
-    activation(pass->gate + c * width + begin, pass->up + c * width + begin, end - begin);
+    activation(pass->gate + c * width + rows.begin, pass->up + c * width + rows.begin, rows.end - rows.begin);
   }
 }
 
 static void gate_up(const wisp_cpu_pass *pass, const wisp_op *op) {
   spread(pass, op, norm_tokens, pass->count);
   take_input(pass, op, pass->normed, 0);
-  spread(pass, op, gate_up_rows, op->matrices[0]->rows);
+  spread(pass, op, gate_up_tiles, tiles(pass, op->matrices[0]));
 }
 
-static void down_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
-  project_rows(j, j->pass->gate, begin, end, worker);
+static void down_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  project_tiles(j, j->pass->gate, begin, end, worker);
 }
 
 static void down(const wisp_cpu_pass *pass, const wisp_op *op) {
   take_input(pass, op, pass->gate, 0);
-  spread(pass, op, down_rows, op->matrices[0]->rows);
+  spread(pass, op, down_tiles, tiles(pass, op->matrices[0]));
   if (op->post_norm) spread(pass, op, add_normed, pass->count);
 }
 
-static void head_rows(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+static void head_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const wisp_cpu_pass *pass = j->pass;
-  matmul(pass, j->op->matrices[0], begin, end, pass->normed, pass->wanted, pass->logits, pass->plan->model->vocabulary, worker);
+  matmul(j, 0, rows_of(pass, j->op->matrices[0], begin, end), pass->normed, pass->wanted, pass->logits,
+         pass->plan->model->vocabulary, worker);
 }
 
 static void head(const wisp_cpu_pass *pass, const wisp_op *op) {
   if (pass->wanted == pass->count) return;
   spread(pass, op, norm_tokens, pass->count);
   take_input(pass, op, pass->normed, pass->wanted);
-  spread(pass, op, head_rows, op->matrices[0]->rows);
+  spread(pass, op, head_tiles, tiles(pass, op->matrices[0]));
 }
 
 static void sample(const wisp_cpu_pass *pass, const wisp_op *op) {

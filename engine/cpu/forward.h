@@ -5,15 +5,14 @@
 
 #include <stdatomic.h>
 
-#include "cpu/kernels.h"
-#include "cpu/threads.h"
-#include "plan/plan.h"
+#include "cpu/weights.h"
 
 enum { WISP_CPU_CHUNK = 64 }; /* tokens at once: enough to pay for dequantising a row, few enough for the caches */
 
 typedef struct wisp_cpu_pass {
   const wisp_plan *plan;
   const wisp_cpu_kernels *kernels;
+  const wisp_cpu_weights *weights;
   wisp_threads *threads;
   const atomic_int *cancel; /* NULL = never */
   wisp_observe_fn *observe; /* NULL = nobody looks */
@@ -32,9 +31,11 @@ typedef struct wisp_cpu_pass {
   float *attended;  /* [chunk][heads * head_size] */
   float *projected; /* [chunk][width] */
   float *gate, *up; /* [chunk][ffn_width] */
-  float *rows;      /* [threads][row_floats]: a dequantised row for each thread */
+  wisp_codes codes; /* of what a matrix is multiplied with: [chunk][the longest row] */
+  float *rows;      /* [threads][row_floats]: WISP_MATMUL_ROWS dequantised rows for each thread */
   size_t row_floats;
-  float *scores; /* [threads][context] */
+  float *scores; /* [threads][score_floats]: of the query heads that share K and V */
+  size_t score_floats;
 
   /* The chunk: */
   const int32_t *ids; /* [count] */

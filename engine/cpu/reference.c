@@ -149,8 +149,8 @@ static void kv_add(float weight, const uint8_t *v, wisp_kv_type type, uint32_t n
   for (; i < n; i++) out[i] += weight * kv_value(v, type, i);
 }
 
-void wisp_reference_attention(const float *q, const wisp_kv_slot *slot, uint32_t kv_head, uint32_t head_size,
-                              uint32_t kv_length, float *scores, float *out) {
+static void attend(const float *q, const wisp_kv_slot *slot, uint32_t kv_head, uint32_t head_size, uint32_t kv_length,
+                   float *scores, float *out) {
   const size_t bytes = wisp_kv_type_bytes(slot->type), position_bytes = 2 * (size_t)slot->kv_width * bytes;
   const uint8_t *k = (const uint8_t *)slot->positions + (size_t)kv_head * head_size * bytes;
   const uint8_t *v = k + slot->kv_width * bytes;
@@ -168,6 +168,12 @@ void wisp_reference_attention(const float *q, const wisp_kv_slot *slot, uint32_t
   }
   memset(out, 0, head_size * sizeof *out);
   for (uint32_t t = 0; t < kv_length; t++) kv_add(scores[t] / sum, v + t * position_bytes, slot->type, head_size, out);
+}
+
+void wisp_reference_attention(const float *q, uint32_t queries, const wisp_kv_slot *slot, uint32_t kv_head, uint32_t head_size,
+                              uint32_t kv_length, float *scores, float *out) {
+  for (size_t i = 0; i < queries; i++)
+    attend(q + i * head_size, slot, kv_head, head_size, kv_length, scores, out + i * head_size);
 }
 
 void wisp_reference_silu_mul(float *gate, const float *up, uint32_t n) {

@@ -169,7 +169,7 @@ static bool check_attention(test *t, const snapshot *s) {
       const size_t at = c * q_rows + head * m->head_size;
       for (uint32_t i = 0; i < m->head_size; i++) q[i] = scale * s->q[at + i];
       const uint32_t kv_head = head / (m->heads / m->kv_heads);
-      wisp_reference_attention(q, &slot, kv_head, m->head_size, length - first, scores, expected);
+      wisp_reference_attention(q, 1, &slot, kv_head, m->head_size, length - first, scores, expected);
       const float size = attention_size(m, s, kv_head, first, length, s->q + at);
       for (uint32_t i = 0; i < m->head_size; i++)
         if (!close_enough(t, "attention", head * m->head_size + i, s->attention[at + i], expected[i],

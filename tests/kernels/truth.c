@@ -389,7 +389,7 @@ static void expect_head_of_attention(truth *t, const bed_run *run, uint32_t colu
   /* The reference divides by sqrt(head_size). */
   for (uint32_t i = 0; i < size; i++)
     scaled[i] = shape_is(t->bed->shape, 's') ? m->attention_scale * sqrtf((float)size) * query[i] : query[i];
-  wisp_reference_attention(scaled, &slot, kv_head, size, last + 1 - first, scores, r->expected + at);
+  wisp_reference_attention(scaled, 1, &slot, kv_head, size, last + 1 - first, scores, r->expected + at);
   attention_magnitudes(t, query, kv_head, first, last, r->expected + at, r->magnitude + at);
 }
 

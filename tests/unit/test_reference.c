@@ -138,7 +138,7 @@ Test(reference, every_half_is_read_exactly) {
   const wisp_kv_slot slot = {.positions = cache, .type = WISP_KV_F16, .kv_width = HEAD};
   for (uint32_t first = 0; first < 65536; first += HEAD) {
     for (uint32_t i = 0; i < HEAD; i++) cache[HEAD + i] = (uint16_t)(first + i);
-    wisp_reference_attention(q, &slot, 0, HEAD, 1, &score, out);
+    wisp_reference_attention(q, 1, &slot, 0, HEAD, 1, &score, out);
     for (uint32_t i = 0; i < HEAD; i++) {
       float expected = wisp_f16_to_f32((uint16_t)(first + i));
       cr_assert(isnan(expected) ? isnan(out[i]) : out[i] == expected, "half %04x: %g", (first + i) & 0xffff, out[i]);
@@ -178,7 +178,7 @@ static void check_attention(wisp_kv_type type, uint32_t head_size, uint32_t leng
     }
     for (uint32_t t = 0; t < length; t++) sum += weights[t] = exp(weights[t] - maximum);
     out[head_size] = 42;
-    wisp_reference_attention(q, &slot, kv_head, head_size, length, scores, out);
+    wisp_reference_attention(q, 1, &slot, kv_head, head_size, length, scores, out);
     cr_assert_eq(out[head_size], 42);
     for (uint32_t i = 0; i < head_size; i++) {
       double expected = 0;
@@ -205,7 +205,7 @@ Test(reference, attention_weighs_equal_keys_equally) {
   const float cache[3][4] = {{0, 0, 1, 10}, {0, 0, 2, 20}, {0, 0, 6, 60}};
   float scores[3], out[2];
   const wisp_kv_slot slot = {.positions = cache, .type = WISP_KV_F32, .kv_width = 2};
-  wisp_reference_attention((const float[]){5, 5}, &slot, 0, 2, 3, scores, out);
+  wisp_reference_attention((const float[]){5, 5}, 1, &slot, 0, 2, 3, scores, out);
   close_to(out[0], 3, 1e-6, "out", 0);
   close_to(out[1], 30, 1e-5, "out", 1);
 }

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * AVX-VNNI: integer products on top of AVX2. */
+#include "cpu/kernel_sets.h"
+
+#if defined(__AVXVNNI__)
+#include "cpu/packed_avx2.h"
+
+static inline sums_t sums_dot(sums_t sums, weights_t weights, const int16_t *codes) {
+  return _mm256_dpwssd_avx_epi32(sums, weights, codes_pair(codes));
+}
+
+#include "cpu/packed_kernels.h"
+
+void wisp_kernels_avxvnni(wisp_cpu_kernels *kernels) {
+  kernels->name = "avxvnni";
+  kernels->packed_matmul = packed_matmul;
+}
+#endif

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * All kernels but the integer dot products, written in eight floats (f8). Not a header of declarations: a source that each
+ * instruction set includes once, behind its vector_*.h, and compiles with its own flags. */
+#include <math.h>
+#include <string.h>
+
+#include "base/little_endian.h"
+#include "cpu/reference.h"
+
+enum { LANES = 8 };
+
+/* exp by 2^n * polynomial (Cephes' expf), x held to what has a normal result: within 2 units in the last place. */
+static inline f8 f8_exp(f8 x) {
+  x = f8_min(f8_set(88.0f), f8_max(f8_set(-87.0f), x));
+  const f8 n = f8_round(f8_mul(x, f8_set(1.44269504f)));
+  const f8 r = f8_fma(n, f8_set(2.12194440e-4f), f8_fma(n, f8_set(-0.693359375f), x));
+  f8 p = f8_set(1.9875691500e-4f);
+  p = f8_fma(p, r, f8_set(1.3981999507e-3f));
+  p = f8_fma(p, r, f8_set(8.3334519073e-3f));
+  p = f8_fma(p, r, f8_set(4.1665795894e-2f));
+  p = f8_fma(p, r, f8_set(1.6666665459e-1f));
+  p = f8_fma(p, r, f8_set(5.0000001201e-1f));
+  p = f8_fma(p, f8_mul(r, r), f8_add(r, f8_set(1)));
+  return f8_mul(p, f8_power_of_2(n));
+}
+
+/* The last n < 8 floats, 0 behind them. */
+static inline f8 f8_load_some(const float *p, uint32_t n) {
+  float lanes[LANES] = {0};
+  memcpy(lanes, p, n * sizeof *p);
+  return f8_load(lanes);
+}
+
+static inline void f8_store_some(float *p, f8 a, uint32_t n) {
+  float lanes[LANES];
+  f8_store(lanes, a);
+  memcpy(p, lanes, n * sizeof *p);
+}
+
+/* ---- Norm, RoPE, activations ------------------------------------------------------------------------------------------ */
+
+static void rmsnorm(const float *x, const float *weight, uint32_t n, float epsilon, float *y) {
+  f8 squares[4] = {f8_set(0), f8_set(0), f8_set(0), f8_set(0)};
+  uint32_t i = 0;
+  for (; i + 4 * LANES <= n; i += 4 * LANES) {
+    for (uint32_t k = 0; k < 4; k++) {
+      const f8 v = f8_load(x + i + k * LANES);
+      squares[k] = f8_fma(v, v, squares[k]);
+    }
+  }
+  for (; i < n; i += LANES) {
+    const f8 v = i + LANES <= n ? f8_load(x + i) : f8_load_some(x + i, n - i);
+    squares[0] = f8_fma(v, v, squares[0]);
+  }
+  const float sum = f8_sum(f8_add(f8_add(squares[0], squares[1]), f8_add(squares[2], squares[3])));
+  const float scale = (float)(1.0 / sqrt((double)sum / n + epsilon));
+  const f8 scales = f8_set(scale);
+  for (i = 0; i + LANES <= n; i += LANES) {
+    const f8 v = f8_mul(f8_load(x + i), scales);
+    f8_store(y + i, weight ? f8_mul(v, f8_load(weight + i)) : v);
+  }
+  for (; i < n; i++) y[i] = weight ? x[i] * scale * weight[i] : x[i] * scale;
+}
+
+static void rope(float *x, const float *turns, uint32_t pairs) {
+  static const float signs[LANES] = {-1, 1, -1, 1, -1, 1, -1, 1};
+  const f8 sign = f8_load(signs);
+  uint32_t i = 0;
+  for (; i + LANES <= 2 * pairs; i += LANES) {
+    const f8 v = f8_load(x + i), turn = f8_load(turns + i);
+    const f8 crossed = f8_mul(f8_mul(f8_swap(v), f8_odd(turn)), sign);
+    f8_store(x + i, f8_add(f8_mul(v, f8_even(turn)), crossed));
+  }
+  if (i < 2 * pairs) wisp_reference_rope(x + i, turns + i, pairs - i / 2);
+}
+
+static void kv_write(const float *values, uint32_t kv_width, wisp_kv_type type, void *position) {
+  const uint32_t n = 2 * kv_width;
+  if (type == WISP_KV_F32) {
+    memcpy(position, values, n * sizeof *values);
+    return;
+  }
+  uint16_t *halves = position;
+  uint32_t i = 0;
+  for (; i + LANES <= n; i += LANES) f8_store_f16(halves + i, f8_load(values + i));
+  for (; i < n; i++) halves[i] = wisp_f32_to_f16(values[i]);
+}
+
+/* value / (1 + exp(-x)) * up */
+static inline f8 gated(f8 value, f8 x, f8 up) {
+  return f8_mul(f8_div(value, f8_add(f8_set(1), f8_exp(f8_sub(f8_set(0), x)))), up);
+}
+
+static void silu_mul(float *gate, const float *up, uint32_t n) {
+  for (uint32_t i = 0; i < n; i += LANES) {
+    const bool whole = i + LANES <= n;
+    const f8 g = whole ? f8_load(gate + i) : f8_load_some(gate + i, n - i);
+    const f8 y = gated(g, g, whole ? f8_load(up + i) : f8_load_some(up + i, n - i));
+    if (whole)
+      f8_store(gate + i, y);
+    else
+      f8_store_some(gate + i, y, n - i);
+  }
+}
+
+/* g / 2 (1 + tanh u) = g / (1 + exp(-2 u)) */
+static void gelu_mul(float *gate, const float *up, uint32_t n) {
+  for (uint32_t i = 0; i < n; i += LANES) {
+    const bool whole = i + LANES <= n;
+    const f8 g = whole ? f8_load(gate + i) : f8_load_some(gate + i, n - i);
+    const f8 cubic = f8_fma(f8_mul(f8_mul(g, g), g), f8_set(0.044715f), g);
+    const f8 y = gated(g, f8_mul(cubic, f8_set(2 * 0.7978845608f)), whole ? f8_load(up + i) : f8_load_some(up + i, n - i));
+    if (whole)
+      f8_store(gate + i, y);
+    else
+      f8_store_some(gate + i, y, n - i);
+  }
+}
+
+/* ---- Attention -------------------------------------------------------------------------------------------------------- */
+
+static inline f8 kv_load(const void *values, bool half, uint32_t i) {
+  return half ? f8_load_f16((const uint16_t *)values + i) : f8_load((const float *)values + i);
+}
+
+/* A head of K and V: position t begins at k + t * stride bytes. */
+typedef struct kv_head {
+  const uint8_t *k, *v;
+  size_t stride;
+  uint32_t size, length;
+} kv_head;
+
+/* scores[g][t] = q[g] . k[t], four positions at a time; those behind the last repeat it. */
+static inline __attribute__((always_inline)) void score(const uint32_t queries, const bool half, const float *q,
+                                                        const kv_head *head, float *scores) {
+  const size_t stride = wisp_scores_stride(head->length);
+  for (uint32_t t = 0; t < head->length; t += 4) {
+    const uint8_t *k[4];
+    f8 sums[4][4];
+#pragma GCC unroll 4
+    for (uint32_t p = 0; p < 4; p++) {
+      k[p] = head->k + (t + p < head->length ? t + p : head->length - 1) * head->stride;
+#pragma GCC unroll 4
+      for (uint32_t g = 0; g < queries; g++) sums[g][p] = f8_set(0);
+    }
+    for (uint32_t i = 0; i < head->size; i += LANES) {
+#pragma GCC unroll 4
+      for (uint32_t p = 0; p < 4; p++) {
+        const f8 lanes = kv_load(k[p], half, i);
+#pragma GCC unroll 4
+        for (uint32_t g = 0; g < queries; g++) sums[g][p] = f8_fma(lanes, f8_load(q + g * head->size + i), sums[g][p]);
+      }
+    }
+#pragma GCC unroll 4
+    for (uint32_t g = 0; g < queries; g++) {
+      f8_store_sums(scores + g * stride + t, sums[g][0], sums[g][1], sums[g][2], sums[g][3]);
+    }
+  }
+}
+
+/* scores become exp(scale * (score - largest)); their sum. Rows end at a multiple of 8. */
+static inline float soften(float *scores, uint32_t length, float scale) {
+  for (uint32_t t = length; t < wisp_scores_stride(length); t++) scores[t] = -INFINITY;
+  f8 largest = f8_load(scores), sum = f8_set(0);
+  for (uint32_t t = LANES; t < length; t += LANES) largest = f8_max(largest, f8_load(scores + t));
+  const f8 maximum = f8_set(f8_largest(largest)), scales = f8_set(scale);
+  for (uint32_t t = 0; t < length; t += LANES) {
+    const f8 e = f8_exp(f8_mul(f8_sub(f8_load(scores + t), maximum), scales));
+    f8_store(scores + t, e);
+    sum = f8_add(sum, e);
+  }
+  return f8_sum(sum);
+}
+
+/* out[g] = sum of scores[g][t] * v[t] / total[g], for elements [from, from + 8 parts). */
+static inline __attribute__((always_inline)) void blend(const uint32_t queries, const uint32_t parts, const bool half,
+                                                        const float *scores, const float *total, const kv_head *head,
+                                                        uint32_t from, float *out) {
+  const size_t stride = wisp_scores_stride(head->length);
+  f8 sums[4][4];
+#pragma GCC unroll 4
+  for (uint32_t g = 0; g < queries; g++)
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < parts; i++) sums[g][i] = f8_set(0);
+  const uint8_t *v = head->v;
+  for (uint32_t t = 0; t < head->length; t++, v += head->stride) {
+    f8 lanes[4];
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < parts; i++) lanes[i] = kv_load(v, half, from + i * LANES);
+#pragma GCC unroll 4
+    for (uint32_t g = 0; g < queries; g++) {
+      const f8 weight = f8_set(scores[g * stride + t]);
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < parts; i++) sums[g][i] = f8_fma(weight, lanes[i], sums[g][i]);
+    }
+  }
+#pragma GCC unroll 4
+  for (uint32_t g = 0; g < queries; g++)
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < parts; i++)
+      f8_store(out + g * head->size + from + i * LANES, f8_mul(sums[g][i], f8_set(1 / total[g])));
+}
+
+static inline __attribute__((always_inline)) void attend(const uint32_t queries, const bool half, const float *q,
+                                                         const kv_head *head, float *scores, float *out) {
+  float total[4];
+  score(queries, half, q, head, scores);
+  for (uint32_t g = 0; g < queries; g++) {
+    total[g] = soften(scores + g * wisp_scores_stride(head->length), head->length, (float)(1.0 / sqrt(head->size)));
+  }
+  uint32_t from = 0;
+  for (; from + 4 * LANES <= head->size; from += 4 * LANES) blend(queries, 4, half, scores, total, head, from, out);
+  for (; from < head->size; from += LANES) blend(queries, 1, half, scores, total, head, from, out);
+}
+
+static void attention(const float *q, uint32_t queries, const wisp_kv_slot *slot, uint32_t kv_head_index, uint32_t head_size,
+                      uint32_t kv_length, float *scores, float *out) {
+  if (head_size % LANES) {
+    wisp_reference_attention(q, queries, slot, kv_head_index, head_size, kv_length, scores, out);
+    return;
+  }
+  const size_t bytes = wisp_kv_type_bytes(slot->type);
+  const uint8_t *k = (const uint8_t *)slot->positions + (size_t)kv_head_index * head_size * bytes;
+  const kv_head head = {.k = k,
+                        .v = k + slot->kv_width * bytes,
+                        .stride = 2 * (size_t)slot->kv_width * bytes,
+                        .size = head_size,
+                        .length = kv_length};
+  const bool half = slot->type == WISP_KV_F16;
+  while (queries) {
+    const uint32_t some = queries >= 3 ? 3 : queries;
+    switch (some * 2 + half) {
+    case 2:
+      attend(1, false, q, &head, scores, out);
+      break;
+    case 3:
+      attend(1, true, q, &head, scores, out);
+      break;
+    case 4:
+      attend(2, false, q, &head, scores, out);
+      break;
+    case 5:
+      attend(2, true, q, &head, scores, out);
+      break;
+    case 6:
+      attend(3, false, q, &head, scores, out);
+      break;
+    default:
+      attend(3, true, q, &head, scores, out);
+      break;
+    }
+    q += some * head_size, out += some * head_size, queries -= some;
+  }
+}
+
+/* ---- Float products --------------------------------------------------------------------------------------------------- */
+
+/* A row as floats: in place, or in row. */
+static inline const float *float_row(const wisp_matrix *matrix, uint32_t r, float *row) {
+  const uint8_t *data = matrix->data + r * wisp_matrix_row_bytes(matrix);
+  const uint32_t cols = matrix->cols;
+  uint32_t i = 0;
+  switch (matrix->type->dtype) {
+  case WISP_F32:
+    if ((uintptr_t)data % sizeof(float) == 0) return (const float *)(const void *)data;
+    memcpy(row, data, cols * sizeof *row);
+    return row;
+  case WISP_F16:
+    for (; i + LANES <= cols; i += LANES) f8_store(row + i, f8_load_f16((const uint16_t *)(const void *)(data + 2 * i)));
+    break;
+  case WISP_BF16:
+    for (; i + LANES <= cols; i += LANES) f8_store(row + i, f8_load_bf16((const uint16_t *)(const void *)(data + 2 * i)));
+    break;
+  case WISP_Q8_0:
+    for (; i < cols; i += 32, data += 34) {
+      const f8 scale = f8_set(wisp_f16_to_f32(wisp_load_u16(data)));
+      for (uint32_t k = 0; k < 32; k += LANES) f8_store(row + i + k, f8_mul(f8_load_i8((const int8_t *)data + 2 + k), scale));
+    }
+    return row;
+  default:
+    break;
+  }
+  if (i < cols) {
+    const uint32_t bytes = matrix->type->block_bytes / matrix->type->block_weights;
+    matrix->type->dequantize(data + i * bytes, row + i, cols - i);
+  }
+  return row;
+}
+
+/* y[c * stride + r] = rows[r] . x[c], the sums of a pair always in the same order. */
+static inline __attribute__((always_inline)) void dots(const uint32_t rows, const uint32_t columns, const float *const *row,
+                                                       const float *x, uint32_t cols, float *y, size_t stride) {
+  f8 sums[8][4];
+#pragma GCC unroll 8
+  for (uint32_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+    for (uint32_t c = 0; c < columns; c++) sums[r][c] = f8_set(0);
+  uint32_t i = 0;
+  for (; i + LANES <= cols; i += LANES) {
+    f8 lanes[4];
+#pragma GCC unroll 4
+    for (uint32_t c = 0; c < columns; c++) lanes[c] = f8_load(x + (size_t)c * cols + i);
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < rows; r++) {
+      const f8 weights = f8_load(row[r] + i);
+#pragma GCC unroll 4
+      for (uint32_t c = 0; c < columns; c++) sums[r][c] = f8_fma(weights, lanes[c], sums[r][c]);
+    }
+  }
+  for (uint32_t r = 0; r < rows; r++)
+    for (uint32_t c = 0; c < columns; c++) {
+      f8 sum = sums[r][c];
+      if (i < cols) sum = f8_fma(f8_load_some(row[r] + i, cols - i), f8_load_some(x + (size_t)c * cols + i, cols - i), sum);
+      y[c * stride + r] = f8_sum(sum);
+    }
+}
+
+static void matmul(const wisp_matrix *matrix, uint32_t row_begin, uint32_t row_end, const float *x, uint32_t count, float *rows,
+                   float *y, size_t stride) {
+  const size_t cols = matrix->cols;
+  for (uint32_t r = row_begin; r < row_end; r += WISP_MATMUL_ROWS) {
+    const float *row[WISP_MATMUL_ROWS];
+    const uint32_t left = row_end - r < WISP_MATMUL_ROWS ? row_end - r : WISP_MATMUL_ROWS;
+    for (uint32_t i = 0; i < left; i++) row[i] = float_row(matrix, r + i, rows + i * cols);
+    uint32_t c = 0;
+    if (left == WISP_MATMUL_ROWS) {
+      for (; c + 3 <= count; c += 3) {
+        dots(4, 3, row, x + c * cols, matrix->cols, y + c * stride + r, stride);
+        dots(4, 3, row + 4, x + c * cols, matrix->cols, y + c * stride + r + 4, stride);
+      }
+      for (; c < count; c++) dots(8, 1, row, x + c * cols, matrix->cols, y + c * stride + r, stride);
+    }
+    for (; c < count; c++)
+      for (uint32_t i = 0; i < left; i++) dots(1, 1, row + i, x + c * cols, matrix->cols, y + c * stride + r + i, stride);
+  }
+}
