@@ -17,6 +17,9 @@ static void quantize(const float *x, uint32_t n, int16_t *codes, wisp_code_scale
     }
     store_codes(codes, rounded);
     const float total = f8_sum(sum), scale = largest / WISP_CODE_MAX;
-    scales[b] = (wisp_code_scale){.scale = scale, .shift = scale * total, .sum = (int32_t)total};
+    if (total == total)
+      scales[b] = (wisp_code_scale){.scale = scale, .shift = scale * total, .sum = (int32_t)total};
+    else
+      scales[b] = (wisp_code_scale){.scale = total, .shift = total}; /* NaN or infinity among x: NaN */
   }
 }
