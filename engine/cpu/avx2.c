@@ -12,7 +12,9 @@ static inline void store_codes(int16_t *to, const int16_t *codes) {
 }
 
 static inline sums_t sums_dot(sums_t sums, weights_t weights, const int16_t *codes) {
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(weights, codes_pair(codes)));
+  const __m256i pair = codes_pair(codes);
+  return (sums_t){_mm256_add_epi32(sums.low, _mm256_madd_epi16(weights.low, pair)),
+                  _mm256_add_epi32(sums.high, _mm256_madd_epi16(weights.high, pair))};
 }
 
 #include "cpu/packed_kernels.h"

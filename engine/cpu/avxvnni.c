@@ -6,7 +6,8 @@
 #include "cpu/packed_avx2.h"
 
 static inline sums_t sums_dot(sums_t sums, weights_t weights, const int16_t *codes) {
-  return _mm256_dpwssd_avx_epi32(sums, weights, codes_pair(codes));
+  const __m256i pair = codes_pair(codes);
+  return (sums_t){_mm256_dpwssd_avx_epi32(sums.low, weights.low, pair), _mm256_dpwssd_avx_epi32(sums.high, weights.high, pair)};
 }
 
 #include "cpu/packed_kernels.h"

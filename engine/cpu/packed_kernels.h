@@ -8,11 +8,12 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Adds quants [from, to) of a block to columns sums. */
+/* Adds a block's groups [from, to) to the sums of columns. */
 INLINE void add_groups(const bool nibbles, const uint32_t columns, const uint32_t from, const uint32_t to,
-                       const uint8_t *quants, const int16_t *codes, size_t cols, sums_t *sums) {
+                       const uint8_t *quants, const int16_t *const *codes, sums_t *sums) {
   const uint32_t step = nibbles ? 2 : 1;
-#pragma GCC unroll 16
+  /* Not unrolled further: gcc would sort all the additions anew and run out of registers. */
+#pragma GCC unroll 1
   for (uint32_t group = from; group < to; group += step) {
     weights_t weights[2];
     if (nibbles)
@@ -22,11 +23,11 @@ INLINE void add_groups(const bool nibbles, const uint32_t columns, const uint32_
 #pragma GCC unroll 8
     for (uint32_t c = 0; c < columns; c++)
 #pragma GCC unroll 2
-      for (uint32_t k = 0; k < step; k++) sums[c] = sums_dot(sums[c], weights[k], codes + c * cols + (group + k) * GROUP);
+      for (uint32_t k = 0; k < step; k++) sums[c] = sums_dot(sums[c], weights[k], codes[c] + (group + k) * GROUP);
   }
 }
 
-/* A tile for columns inputs: y[c * stride] = TILE_ROWS floats. */
+/* A tile for columns inputs: TILE_ROWS floats each. */
 INLINE void tile_product(const wisp_packed_format format, const uint32_t columns, const uint8_t *block, size_t block_bytes,
                          const int16_t *codes, const wisp_code_scale *scales, size_t cols, rows_t *y) {
   const bool nibbles = format == WISP_PACKED_NIBBLES || format == WISP_PACKED_NIBBLES_MIN;
@@ -34,16 +35,16 @@ INLINE void tile_product(const wisp_packed_format format, const uint32_t columns
   const bool halves = format == WISP_PACKED_BYTES_HALVES;
   const uint32_t groups = WISP_CODE_BLOCK / GROUP, quants_at = 2 * TILE_ROWS * (minimum || halves ? 2 : 1);
   const size_t blocks = cols / WISP_CODE_BLOCK;
+  const int16_t *x[8];
 #pragma GCC unroll 8
-  for (uint32_t c = 0; c < columns; c++) y[c] = rows_zero();
-  for (size_t b = 0; b < blocks; b++, block += block_bytes, codes += WISP_CODE_BLOCK, scales++) {
+  for (uint32_t c = 0; c < columns; c++) y[c] = rows_zero(), x[c] = codes + c * cols;
+  for (size_t b = 0; b < blocks; b++, block += block_bytes, scales++) {
     const uint16_t *factors = (const uint16_t *)(const void *)block;
     sums_t sums[8];
     for (uint32_t part = 0; part < (halves ? 2 : 1); part++) {
 #pragma GCC unroll 8
       for (uint32_t c = 0; c < columns; c++) sums[c] = sums_zero();
-      add_groups(nibbles, columns, part * groups / 2, halves ? (part + 1) * groups / 2 : groups, block + quants_at, codes, cols,
-                 sums);
+      add_groups(nibbles, columns, part * groups / 2, halves ? (part + 1) * groups / 2 : groups, block + quants_at, x, sums);
       const rows_t scale = rows_load_f16(factors + part * TILE_ROWS);
 #pragma GCC unroll 8
       for (uint32_t c = 0; c < columns; c++) {
@@ -57,6 +58,8 @@ INLINE void tile_product(const wisp_packed_format format, const uint32_t columns
 #pragma GCC unroll 8
       for (uint32_t c = 0; c < columns; c++) y[c] = rows_fma_scaled(shift, scales[c * blocks].shift, y[c]);
     }
+#pragma GCC unroll 8
+    for (uint32_t c = 0; c < columns; c++) x[c] += WISP_CODE_BLOCK;
   }
 }
 
