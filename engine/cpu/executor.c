@@ -196,7 +196,10 @@ static wisp_status cpu_append(wisp_timeline *base, const int32_t *ids, size_t co
     /* The last token's logits are always known afterwards; those of the others only where asked for. */
     pass->wanted = all ? 0 : count == chunk ? chunk - 1 : chunk;
     pass->logits = all ? all : t->last;
-    WISP_TRY(wisp_cpu_forward(pass));
+    wisp_threads_begin(pass->threads);
+    const wisp_status status = wisp_cpu_forward(pass);
+    wisp_threads_end(pass->threads);
+    if (status != WISP_OK) return status;
     base->length += chunk;
     t->last_length = 0;
     if (base->progress) base->progress(base->progress_user, base->length);
@@ -279,12 +282,14 @@ static wisp_status cpu_copy_bandwidth(wisp_executor *base, double *gb_per_s) {
   memset(memory, 1, COPY_BYTES); /* untouched pages would all be the same page of zeros */
   copy_part(memory, 0, 1, 0);
   *gb_per_s = 0;
+  wisp_threads_begin(executor->threads);
   for (int i = 0; i < COPY_PASSES; i++) {
     double start = now_seconds();
     wisp_threads_run(executor->threads, copy_part, memory, COPY_PARTS);
     double speed = 2.0 * COPY_BYTES / (now_seconds() - start) / 1e9;
     if (speed > *gb_per_s) *gb_per_s = speed;
   }
+  wisp_threads_end(executor->threads);
   wisp_host_free(executor->host, memory);
   return WISP_OK;
 }

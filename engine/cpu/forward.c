@@ -3,8 +3,9 @@
 
 #include <math.h>
 
-/* More parts than threads, so that one that was interrupted does not hold up the others. */
-enum { PARTS_PER_THREAD = 4 };
+/* More parts than threads, so that one that was interrupted does not hold up the others; but none so small that sharing it out
+ * costs as much as it does: a microsecond is some tens of thousands of multiply-adds. */
+enum { PARTS_PER_THREAD = 4, LEAST_WORK = 20000 };
 
 /* Units [begin, end) of an op: tiles of a matrix, tokens, heads. */
 typedef struct job job;
@@ -15,6 +16,7 @@ struct job {
   range_fn *run;
   float *input; /* of round_tokens and quantize_tokens */
   uint32_t units;
+  uint64_t work; /* of all units, about, in multiply-adds */
 };
 
 static void run_part(void *argument, uint32_t part, uint32_t parts, uint32_t worker) {
@@ -23,13 +25,21 @@ static void run_part(void *argument, uint32_t part, uint32_t parts, uint32_t wor
 }
 
 static void spread_job(job j) {
-  wisp_threads *pool = j.pass->threads;
-  uint32_t threads = wisp_threads_count(pool), parts = threads == 1 ? 1 : threads * PARTS_PER_THREAD;
-  wisp_threads_run(pool, run_part, &j, j.units < parts ? j.units : parts);
+  const uint64_t most = wisp_threads_count(j.pass->threads) * PARTS_PER_THREAD, worth = 1 + j.work / LEAST_WORK;
+  const uint64_t parts = most < worth ? most : worth;
+  wisp_threads_run(j.pass->threads, run_part, &j, j.units < parts ? j.units : (uint32_t)parts);
 }
 
-static void spread(const wisp_cpu_pass *pass, const wisp_op *op, range_fn *run, uint32_t units) {
-  spread_job((job){.pass = pass, .op = op, .run = run, .units = units});
+/* A unit is a token: about ten operations an element. */
+static void spread_tokens(const wisp_cpu_pass *pass, const wisp_op *op, range_fn *run) {
+  spread_job(
+      (job){.pass = pass, .op = op, .run = run, .units = pass->count, .work = 10ull * pass->count * pass->plan->model->width});
+}
+
+/* A unit is a tile of rows of the op's matrices. */
+static void spread_tiles(const wisp_cpu_pass *pass, const wisp_op *op, range_fn *run, uint32_t units) {
+  spread_job(
+      (job){.pass = pass, .op = op, .run = run, .units = units, .work = wisp_op_flops(pass->plan, op, pass->count, 0) / 2});
 }
 
 /* ---- Pieces ------------------------------------------------------------------------------------------------------- */
@@ -88,7 +98,11 @@ static void quantize_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t
 static void take_input(const wisp_cpu_pass *pass, const wisp_op *op, float *input, uint32_t from) {
   float *first = input + (size_t)from * op->matrices[0]->cols;
   const wisp_packed *packed = pass->weights->ops[op - pass->plan->ops];
-  job j = {.pass = pass, .op = op, .input = first, .units = pass->count - from};
+  job j = {.pass = pass,
+           .op = op,
+           .input = first,
+           .units = pass->count - from,
+           .work = 4ull * (pass->count - from) * op->matrices[0]->cols};
   for (uint32_t i = 0; pass->observe && i < op->matrix_count; i++)
     pass->observe(pass->observe_user, op->matrices[i], first, pass->count - from);
   if (pass->plan->model->int8_activations && op->kind != WISP_OP_HEAD) {
@@ -144,7 +158,7 @@ static void embed_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t wo
 }
 
 static void embed(const wisp_cpu_pass *pass, const wisp_op *op) {
-  spread(pass, op, embed_tokens, pass->count);
+  spread_tokens(pass, op, embed_tokens);
 }
 
 /* The tiles of q, k and v are numbered one behind the other. */
@@ -202,10 +216,10 @@ static void place_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t wo
 }
 
 static void qkv(const wisp_cpu_pass *pass, const wisp_op *op) {
-  spread(pass, op, norm_tokens, pass->count);
+  spread_tokens(pass, op, norm_tokens);
   take_input(pass, op, pass->normed, 0);
-  spread(pass, op, qkv_tiles, tiles(pass, op->matrices[0]) + tiles(pass, op->matrices[1]) + tiles(pass, op->matrices[2]));
-  spread(pass, op, place_tokens, pass->count);
+  spread_tiles(pass, op, qkv_tiles, tiles(pass, op->matrices[0]) + tiles(pass, op->matrices[1]) + tiles(pass, op->matrices[2]));
+  spread_tokens(pass, op, place_tokens);
 }
 
 /* Query heads that are attended together: those that share K and V, unless that leaves threads without work. */
@@ -229,7 +243,9 @@ static void attention_heads(const job *j, uint32_t begin, uint32_t end, uint32_t
 }
 
 static void attention(const wisp_cpu_pass *pass, const wisp_op *op) {
-  spread(pass, op, attention_heads, pass->count * pass->plan->model->heads / heads_together(pass));
+  const uint64_t work = wisp_op_flops(pass->plan, op, pass->count, pass->position) / 2;
+  const uint32_t units = pass->count * pass->plan->model->heads / heads_together(pass);
+  spread_job((job){.pass = pass, .op = op, .run = attention_heads, .units = units, .work = work});
 }
 
 static void attn_out_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
@@ -238,8 +254,8 @@ static void attn_out_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t 
 
 static void attn_out(const wisp_cpu_pass *pass, const wisp_op *op) {
   take_input(pass, op, pass->attended, 0);
-  spread(pass, op, attn_out_tiles, tiles(pass, op->matrices[0]));
-  if (op->post_norm) spread(pass, op, add_normed, pass->count);
+  spread_tiles(pass, op, attn_out_tiles, tiles(pass, op->matrices[0]));
+  if (op->post_norm) spread_tokens(pass, op, add_normed);
 }
 
 static void gate_up_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
@@ -255,9 +271,9 @@ static void gate_up_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t w
 }
 
 static void gate_up(const wisp_cpu_pass *pass, const wisp_op *op) {
-  spread(pass, op, norm_tokens, pass->count);
+  spread_tokens(pass, op, norm_tokens);
   take_input(pass, op, pass->normed, 0);
-  spread(pass, op, gate_up_tiles, tiles(pass, op->matrices[0]));
+  spread_tiles(pass, op, gate_up_tiles, tiles(pass, op->matrices[0]));
 }
 
 static void down_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
@@ -266,8 +282,8 @@ static void down_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t work
 
 static void down(const wisp_cpu_pass *pass, const wisp_op *op) {
   take_input(pass, op, pass->gate, 0);
-  spread(pass, op, down_tiles, tiles(pass, op->matrices[0]));
-  if (op->post_norm) spread(pass, op, add_normed, pass->count);
+  spread_tiles(pass, op, down_tiles, tiles(pass, op->matrices[0]));
+  if (op->post_norm) spread_tokens(pass, op, add_normed);
 }
 
 static void head_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
@@ -278,9 +294,9 @@ static void head_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t work
 
 static void head(const wisp_cpu_pass *pass, const wisp_op *op) {
   if (pass->wanted == pass->count) return;
-  spread(pass, op, norm_tokens, pass->count);
+  spread_tokens(pass, op, norm_tokens);
   take_input(pass, op, pass->normed, pass->wanted);
-  spread(pass, op, head_tiles, tiles(pass, op->matrices[0]));
+  spread_tiles(pass, op, head_tiles, tiles(pass, op->matrices[0]));
 }
 
 static void sample(const wisp_cpu_pass *pass, const wisp_op *op) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A thread pool for many short jobs. A job is a function over parts; threads take parts one by one, the caller helps, and the
- * call returns when all parts are done. Idle workers spin for some microseconds, then sleep. */
+ * A thread pool for many short jobs, some 150 a token. A job is a function over parts; threads take parts one by one, the
+ * caller helps, and the call returns when all parts are done. No job takes a lock: a caller takes its turn once for many of
+ * them. Idle workers spin for some ten microseconds, give way for as long, then sleep. */
 #ifndef WISP_CPU_THREADS_H
 #define WISP_CPU_THREADS_H
 
@@ -20,8 +21,13 @@ void wisp_threads_destroy(wisp_threads **threads); /* no job may be running; acc
 
 uint32_t wisp_threads_count(const wisp_threads *threads);
 
-/* From any thread, also several at once: jobs then run one after another (but side by side where parts or count is 1). Not from
- * inside a task. What tasks wrote is visible to the caller after. */
+/* A turn: no other thread's jobs run until it ends; turns are given in the order they are asked for. Any thread may ask, one
+ * that has a turn may not. Does nothing where count is 1: then jobs run on the calling threads, side by side. */
+void wisp_threads_begin(wisp_threads *threads);
+void wisp_threads_end(wisp_threads *threads);
+
+/* Inside a turn of the calling thread (not needed while no other thread has the pool), not from a task. One part runs on the
+ * caller. What tasks wrote is visible to it after. */
 void wisp_threads_run(wisp_threads *threads, wisp_task_fn task, void *argument, uint32_t parts);
 
 /* The share of units that part p of parts has: from wisp_share(units, p, parts) up to wisp_share(units, p + 1, parts). */

@@ -95,7 +95,11 @@ static void add_part(void *argument, uint32_t part, uint32_t parts, uint32_t wor
 static void *call_often(void *argument) {
   caller *self = argument;
   uint32_t cells[16] = {0};
-  for (int i = 0; i < 500; i++) wisp_threads_run(self->threads, add_part, cells, i % 16 + 1);
+  for (int i = 0; i < 500; i++) {
+    wisp_threads_begin(self->threads);
+    wisp_threads_run(self->threads, add_part, cells, i % 16 + 1);
+    wisp_threads_end(self->threads);
+  }
   for (int i = 0; i < 16; i++) self->sum += cells[i];
   return NULL;
 }
