@@ -214,7 +214,7 @@ static int command_bench(int argc, char **argv) {
       ARG_NUMBERS("-d", "--depth", &o.tests.depths, 0, 1 << 20, "tokens held before the test; default 0"),
       ARG_U32("-r", "--repetitions", &o.tests.repetitions, 1, 1000, "repetitions after the warm-up; default 5"),
       ARG_NAMES("--device", NULL, &o.devices, "D,..", "default vulkan,cpu; see wisp devices"),
-      ARG_U32("--threads", "-t", &o.model.threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each physical core"),
+      MODEL_OPTIONS_THREADS(o.model),
       ARG_U32("--ctx", "-c", &o.model.context, 1, UINT32_MAX, "tokens that the context has room for; default as needed"),
       ARG_TEXT("--json", NULL, &o.json, "FILE", "write the rows as JSON, - = standard output (the table goes to stderr)"),
       ARG_TEXT("--csv", NULL, &o.csv, "FILE", "write the rows as CSV"),

@@ -55,19 +55,74 @@ static bool read_text(const char *path, char *text, size_t capacity) {
   return size > 0;
 }
 
-/* Allowed processors, siblings of one core counted once: each stands for the lowest processor of its core. */
-static uint32_t allowed_cores(void) {
-  cpu_set_t allowed, cores;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return online_processors();
-  CPU_ZERO(&cores);
-  for (int processor = 0; processor < CPU_SETSIZE; processor++) {
-    if (!CPU_ISSET(processor, &allowed)) continue;
-    char path[96], siblings[256];
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", processor);
-    long lowest = read_text(path, siblings, sizeof siblings) ? strtol(siblings, NULL, 10) : processor;
-    CPU_SET(lowest >= 0 && lowest < CPU_SETSIZE ? (int)lowest : processor, &cores);
+static bool read_number(const char *folder, int processor, const char *file, long *number) {
+  char path[256], text[64];
+  snprintf(path, sizeof path, "%s/cpu%d/%s", folder, processor, file);
+  if (!read_text(path, text, sizeof text)) return false;
+  *number = strtol(text, NULL, 10);
+  return true;
+}
+
+/* Speed of a processor, and what share of the fastest one's, in percent, makes it a fast one; speed 0 = unknown. Capacities say
+ * what a core does, clock rates only how often. */
+static long speed_of(const char *folder, int processor, long *share) {
+  long speed = 0;
+  *share = 50;
+  if (read_number(folder, processor, "cpu_capacity", &speed)) return speed;
+  *share = 80;
+  return read_number(folder, processor, "cpufreq/cpuinfo_max_freq", &speed) ? speed : 0;
+}
+
+void wisp_cpu_fast(const char *folder, const wisp_cpu_mask *allowed, wisp_cpu_mask *fast) {
+  long most = 0, share;
+  for (int i = 0; i < WISP_CPU_PROCESSORS_MAX; i++) {
+    const long speed = wisp_cpu_mask_has(allowed, i) ? speed_of(folder, i, &share) : 0;
+    if (speed > most) most = speed;
   }
-  return (uint32_t)CPU_COUNT(&cores);
+  *fast = (wisp_cpu_mask){{0}};
+  for (int i = 0; i < WISP_CPU_PROCESSORS_MAX; i++) {
+    if (wisp_cpu_mask_has(allowed, i) && speed_of(folder, i, &share) >= most * share / 100) wisp_cpu_mask_add(fast, i);
+  }
+}
+
+static const char *const processors = "/sys/devices/system/cpu";
+
+/* Processors that the calling thread may use, and the fast ones of them; false if that is unknown. */
+static bool usable_processors(wisp_cpu_mask *allowed, wisp_cpu_mask *fast) {
+  cpu_set_t set;
+  *allowed = (wisp_cpu_mask){{0}};
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return false;
+  for (int i = 0; i < CPU_SETSIZE && i < WISP_CPU_PROCESSORS_MAX; i++) {
+    if (CPU_ISSET(i, &set)) wisp_cpu_mask_add(allowed, i);
+  }
+  wisp_cpu_fast(processors, allowed, fast);
+  return true;
+}
+
+void wisp_cpu_prefer_fast(void) {
+  wisp_cpu_mask allowed, fast;
+  if (!usable_processors(&allowed, &fast) || !memcmp(&allowed, &fast, sizeof fast)) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int i = 0; i < CPU_SETSIZE && i < WISP_CPU_PROCESSORS_MAX; i++) {
+    if (wisp_cpu_mask_has(&fast, i)) CPU_SET(i, &set);
+  }
+  sched_setaffinity(0, sizeof set, &set); /* a wish: where it is refused, threads run anywhere */
+}
+
+/* Fast processors, siblings of one core counted once: each stands for the lowest processor of its core. */
+static uint32_t fast_cores(void) {
+  wisp_cpu_mask allowed, fast, cores = {{0}};
+  uint32_t count = 0;
+  if (!usable_processors(&allowed, &fast)) return online_processors();
+  for (int i = 0; i < WISP_CPU_PROCESSORS_MAX; i++) {
+    if (!wisp_cpu_mask_has(&fast, i)) continue;
+    long lowest;
+    if (!read_number(processors, i, "topology/thread_siblings_list", &lowest) || lowest < 0 || lowest > i) lowest = i;
+    count += !wisp_cpu_mask_has(&cores, (int)lowest);
+    wisp_cpu_mask_add(&cores, (int)lowest);
+  }
+  return count;
 }
 
 /* Processors that the control group may keep busy, rounded up; UINT32_MAX without a quota ("max 100000"). */
@@ -80,7 +135,7 @@ static uint32_t processor_quota(void) {
 }
 
 uint32_t wisp_cpu_cores(void) {
-  uint32_t cores = allowed_cores(), quota = processor_quota();
+  uint32_t cores = fast_cores(), quota = processor_quota();
   if (quota < cores) cores = quota;
   return cores ? cores : 1;
 }
@@ -117,6 +172,10 @@ static void processor_name(char *name, size_t capacity) {
 
 #else
 
+void wisp_cpu_fast(const char *folder, const wisp_cpu_mask *allowed, wisp_cpu_mask *fast) {
+  *fast = *allowed;
+}
+void wisp_cpu_prefer_fast(void) {}
 uint32_t wisp_cpu_cores(void) {
   return online_processors();
 }

@@ -251,6 +251,7 @@ static void cpu_get_stats(wisp_executor *base, wisp_engine_stats *stats) {
   wisp_cpu_device_info(&stats->device);
   stats->threads = wisp_threads_count(executor->threads);
   stats->decode = "";
+  stats->kernels = executor->kernels.name;
   stats->device_bytes = atomic_load(&executor->bytes);
   stats->peak_device_bytes = atomic_load(&executor->peak_bytes);
   stats->pipelines_built = stats->descriptor_writes = stats->allocations = 0;

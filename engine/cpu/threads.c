@@ -21,7 +21,7 @@ struct wisp_threads {
   const wisp_host *host;
   uint32_t count; /* workers and the caller */
   uint32_t started;
-  bool spins;      /* not where threads have to share processors */
+  bool spins;      /* and stay on fast cores; not where threads have to share processors */
   worker *workers; /* [count - 1] */
 
   pthread_mutex_t turn;
@@ -138,6 +138,7 @@ static void wait_until_finished(wisp_threads *threads) {
 
 static void *worker_main(void *argument) {
   worker *self = argument;
+  if (self->threads->spins) wisp_cpu_prefer_fast();
   while (!atomic_load(&self->threads->stop)) {
     work(self->threads, self->index);
     wait_for_parts(self->threads);

@@ -14,8 +14,9 @@ typedef struct wisp_threads wisp_threads;
 /* part < parts; worker < wisp_threads_count tells which scratch is free: no two calls of a job at a time have the same. */
 typedef void (*wisp_task_fn)(void *argument, uint32_t part, uint32_t parts, uint32_t worker);
 
-/* count in [1, WISP_THREADS_MAX], the caller of wisp_threads_run included; 1 makes no threads at all. More than the processors
- * that may be used works, without spinning. MEMORY if the system gives no more threads; ARGUMENT. */
+/* count in [1, WISP_THREADS_MAX], the caller of wisp_threads_run included; 1 makes no threads at all. They may use what
+ * the creating thread may use, the fast cores of it where count is no more than these; a larger count works, without spinning.
+ * MEMORY if the system gives no more threads; ARGUMENT. */
 wisp_status wisp_threads_create(wisp_threads **threads, const wisp_host *host, uint32_t count);
 void wisp_threads_destroy(wisp_threads **threads); /* no job may be running; accepts NULL */
 

@@ -224,7 +224,7 @@ uint32_t wisp_engine_pipelines(const wisp_engine *engine, wisp_pipeline_info *in
 }
 
 void wisp_engine_get_stats(const wisp_engine *engine, wisp_engine_stats *stats) {
-  *stats = (wisp_engine_stats){.decode = "", .load_ms = engine->load_ms, .init_ms = engine->init_ms};
+  *stats = (wisp_engine_stats){.decode = "", .kernels = "", .load_ms = engine->load_ms, .init_ms = engine->init_ms};
   if (engine->executor) engine->executor->api->get_stats(engine->executor, stats);
 }
 

@@ -27,7 +27,7 @@ typedef struct wisp_executor_params {
   const wisp_host *host;
   const wisp_plan *plan; /* must outlive the executor */
   int32_t device_index;  /* Vulkan: -1 = best */
-  uint32_t threads;      /* CPU: 0 = one for each physical core */
+  uint32_t threads;      /* CPU: 0 = one for each fast core */
   uint32_t max_context;  /* longest timeline that will be asked for */
   bool validate;
   bool compile_only; /* build pipelines with statistics, put no weights on the device, execute nothing */

@@ -3,6 +3,10 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "cpu/cpu.h"
@@ -165,4 +169,40 @@ Test(cpu, device) {
   cr_assert_gt(info.memory, 64u << 20);
   cr_assert_geq(wisp_cpu_cores(), 1);
   cr_assert_leq(wisp_cpu_cores(), 4096);
+}
+
+/* cpuN/name of a made-up /sys/devices/system/cpu. */
+static void write_speed(const char *folder, int processor, const char *name, int value) {
+  char path[256];
+  snprintf(path, sizeof path, "%s/cpu%d", folder, processor);
+  mkdir(path, 0700);
+  snprintf(path, sizeof path, "%s/cpu%d/cpufreq", folder, processor);
+  mkdir(path, 0700);
+  snprintf(path, sizeof path, "%s/cpu%d/%s", folder, processor, name);
+  FILE *file = fopen(path, "w");
+  cr_assert_not_null(file);
+  fprintf(file, "%d\n", value);
+  fclose(file);
+}
+
+static uint64_t fast_of(const char *folder, uint64_t allowed) {
+  const wisp_cpu_mask mask = {{allowed}};
+  wisp_cpu_mask fast;
+  wisp_cpu_fast(folder, &mask, &fast);
+  return fast.words[0];
+}
+
+Test(cpu, fast_processors) {
+  char folder[] = "/tmp/wisp-cpu-XXXXXX", command[64];
+  cr_assert_not_null(mkdtemp(folder));
+  cr_assert_eq(fast_of(folder, 0xff), 0xff, "nothing is known");
+  const int capacities[] = {250, 250, 250, 250, 760, 760, 760, 1024}, rates[] = {1800000, 1800000, 2800000, 3000000};
+  for (int i = 0; i < 4; i++) write_speed(folder, 8 + i, "cpufreq/cpuinfo_max_freq", rates[i]);
+  for (int i = 0; i < 8; i++) write_speed(folder, i, "cpu_capacity", capacities[i]);
+  cr_assert_eq(fast_of(folder, 0xff), 0xf0);
+  cr_assert_eq(fast_of(folder, 0x0f), 0x0f, "only slow ones are allowed");
+  cr_assert_eq(fast_of(folder, 0x81), 0x80);
+  cr_assert_eq(fast_of(folder, 0xf00), 0xc00, "clock rates");
+  snprintf(command, sizeof command, "rm -r %s", folder);
+  cr_assert_eq(system(command), 0);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "pipeline_cache.h"
+#include "platform.h"
 #include "report.h"
 
 bool model_device_valid(const char *device) {
@@ -37,6 +38,9 @@ int model_check(const model_options *options, const args_command *command) {
   if (options->device && !model_device_valid(options->device)) {
     return args_mistake(command, "--device takes auto, cpu, vulkan or vulkan:INDEX, not '%s'", options->device);
   }
+  const char *why;
+  if (options->affinity && !platform_set_affinity(options->affinity, &why))
+    return args_mistake(command, "--affinity: '%s' %s", options->affinity, why);
   return ARGS_OK;
 }
 

@@ -10,6 +10,7 @@
 typedef struct model_options {
   const char *path, *synthetic, *type; /* path or synthetic */
   const char *device;                  /* NULL = "auto" */
+  const char *affinity;                /* processors to stay on; NULL = as the process may */
   uint32_t threads, context;           /* 0 = default */
   bool verbose;
 } model_options;
@@ -20,10 +21,12 @@ enum { MODEL_THREADS_MAX = 1024 };
 #define MODEL_OPTIONS_SYNTHETIC(o)                                                                                             \
   ARG_TEXT("--synthetic", NULL, &(o).synthetic, "NAME", "random weights of a named shape instead of a file"),                  \
       ARG_TEXT("--type", NULL, &(o).type, "TYPE", "its weight type: q4_0 (default), q8_0, f16, ...")
+#define MODEL_OPTIONS_THREADS(o)                                                                                               \
+  ARG_U32("--threads", "-t", &(o).threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each fast core"),               \
+      ARG_TEXT("--affinity", NULL, &(o).affinity, "CPUS", "processors to use: a list 0-3,6 or a mask 0xf0; default all")
 #define MODEL_OPTIONS_DEVICE(o)                                                                                                \
   ARG_TEXT("--device", NULL, &(o).device, "D", "auto (default), cpu, vulkan or vulkan:INDEX; see wisp devices"),               \
-      ARG_U32("--threads", "-t", &(o).threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each physical core"),       \
-      ARG_U32("--ctx", "-c", &(o).context, 1, UINT32_MAX, "tokens that the context has room for")
+      MODEL_OPTIONS_THREADS(o), ARG_U32("--ctx", "-c", &(o).context, 1, UINT32_MAX, "tokens that the context has room for")
 #define MODEL_OPTION_VERBOSE(o) ARG_FLAG("-v", "--verbose", &(o).verbose, "say what was chosen: device, kernels")
 
 /* True for what --device takes. */
@@ -31,7 +34,7 @@ bool model_device_valid(const char *device);
 /* True for a name that --synthetic takes. */
 bool model_synthetic_valid(const char *name);
 
-/* Checks the options against each other; ARGS_OK or the exit code. */
+/* Checks the options against each other and moves to the processors asked for; ARGS_OK or the exit code. */
 int model_check(const model_options *options, const args_command *command);
 
 /* Opens it. REPORT_DONE, or the exit code after an error line. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "platform.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,62 @@ uint32_t platform_cores(void) {
   long count = sysconf(_SC_NPROCESSORS_ONLN);
   return count > 0 ? (uint32_t)count : 1;
 }
+
+#if defined(__linux__)
+
+/* Adds processors [first, last] to the set. */
+static bool add_processors(cpu_set_t *set, unsigned long first, unsigned long last) {
+  for (unsigned long i = first; i <= last && i < CPU_SETSIZE; i++) CPU_SET(i, set);
+  return first <= last && last < CPU_SETSIZE;
+}
+
+static bool parse_mask(const char *digits, cpu_set_t *set) {
+  const size_t count = strlen(digits);
+  for (size_t i = 0; i < count; i++) {
+    const char *const hex = "0123456789abcdef", *at = strchr(hex, digits[i] | 32);
+    if (!at) return false;
+    for (unsigned bit = 0; bit < 4; bit++) {
+      const unsigned long processor = 4 * (count - 1 - i) + bit;
+      if ((at - hex) >> bit & 1 && !add_processors(set, processor, processor)) return false;
+    }
+  }
+  return count > 0;
+}
+
+static bool parse_list(const char *text, cpu_set_t *set) {
+  for (;; text++) {
+    char *rest;
+    if (*text < '0' || *text > '9') return false;
+    unsigned long first = strtoul(text, &rest, 10), last = first;
+    if (*rest == '-') {
+      text = rest + 1;
+      if (*text < '0' || *text > '9') return false;
+      last = strtoul(text, &rest, 10);
+    }
+    if (!add_processors(set, first, last)) return false;
+    text = rest;
+    if (*text != ',') return !*text;
+  }
+}
+
+bool platform_set_affinity(const char *processors, const char **why) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const bool mask = processors[0] == '0' && (processors[1] | 32) == 'x';
+  *why = "is neither a list like 0-3,6 nor a mask like 0xf0";
+  if (!(mask ? parse_mask(processors + 2, &set) : parse_list(processors, &set))) return false;
+  *why = "names no processor that this process may use";
+  return sched_setaffinity(0, sizeof set, &set) == 0;
+}
+
+#else
+
+bool platform_set_affinity(const char *processors, const char **why) {
+  *why = "cannot be had on this system";
+  return false;
+}
+
+#endif
 
 /* getrusage's figure cannot be reset; the kernel's own high-water mark can. */
 uint64_t platform_peak_rss(void) {

@@ -13,6 +13,10 @@ double platform_now_ms(void);  /* monotonic */
 double platform_cpu_ms(void);  /* processor time of this process, all threads, user and system */
 uint32_t platform_cores(void); /* processors that this process may use */
 
+/* Keeps this thread, and those it starts later, on the processors of a list ("0-3,6") or a mask ("0xf0"); false, with what is
+ * wrong in why, if that is no list, names none that is there, or the system cannot. */
+bool platform_set_affinity(const char *processors, const char **why);
+
 /* Largest resident size since the last reset, in bytes; where the system cannot reset, since the start. 0 = unknown. */
 uint64_t platform_peak_rss(void);
 void platform_reset_peak_rss(void);

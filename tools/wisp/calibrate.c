@@ -55,7 +55,7 @@ int command_calibrate(int argc, char **argv) {
       ARG_TEXT("-o", "--output", &o.output, "FILE", "the importance file to write"),
       ARG_U32("--window", "-w", &o.window, 1, 1 << 20, "tokens a window; default 512"),
       ARG_U32("--chunks", NULL, &o.limit, 1, UINT32_MAX, "stop after N windows"),
-      ARG_U32("--threads", "-t", &o.model.threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each physical core"),
+      MODEL_OPTIONS_THREADS(o.model),
       MODEL_OPTION_VERBOSE(o.model),
   };
   const args_command command = {.name = "wisp calibrate",

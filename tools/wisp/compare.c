@@ -189,7 +189,7 @@ int command_compare(int argc, char **argv) {
       ARG_TEXT("--device", NULL, &o.device, "D", "of both: auto (default), cpu, vulkan or vulkan:INDEX"),
       ARG_TEXT("--device-a", NULL, &o.models[0].device, "D", "of A"),
       ARG_TEXT("--device-b", NULL, &o.models[1].device, "D", "of B"),
-      ARG_U32("--threads", "-t", &o.threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each physical core"),
+      ARG_U32("--threads", "-t", &o.threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each fast core"),
       ARG_FLAG("--json", NULL, &o.json, "print one object"),
       ARG_FLAG("-v", "--verbose", &o.verbose, "say what was chosen: device, kernels"),
   };

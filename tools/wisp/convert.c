@@ -79,7 +79,7 @@ int command_convert(int argc, char **argv) {
       ARG_CHOICE("--embedding", NULL, &o.embedding, "TYPE", types, "of token_embd and output; default q8_0 for 4 and 5 bits"),
       ARG_FLAG("--plain", NULL, &o.plain, "round as other programs do instead of searching the best scales"),
       ARG_TEXT("--importance", NULL, &o.importance, "FILE", "weigh errors by what wisp calibrate wrote for this model"),
-      ARG_U32("--threads", "-t", &o.threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each physical core"),
+      ARG_U32("--threads", "-t", &o.threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each fast core"),
       ARG_FLAG("--json", NULL, &o.json, "print the result as one object"),
       ARG_FLAG("-v", "--verbose", &o.verbose, "name the tensors that take another type"),
   };

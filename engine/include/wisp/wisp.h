@@ -146,7 +146,7 @@ typedef struct wisp_engine_params {
   wisp_model_source source;
   wisp_load load;       /* default WISP_LOAD_ALL */
   const char *device;   /* "auto" (default), "cpu", "vulkan", "vulkan:INDEX" */
-  uint32_t threads;     /* CPU threads; 0 = one for each physical core */
+  uint32_t threads;     /* CPU threads; 0 = one for each fast core that the calling thread may use */
   uint32_t max_context; /* tokens; bounds every session of the engine; 0 = the model's own context length */
   bool validate;        /* Vulkan validation layer on (also by WISP_VALIDATE=1) */
   wisp_cache cache;     /* optional */
@@ -212,6 +212,7 @@ typedef struct wisp_engine_stats {
   wisp_device_info device;
   uint32_t threads;      /* CPU executor; 0 on Vulkan */
   const char *decode;    /* Vulkan: "persistent: ..." or "dispatches: why" (docs/performance.md); "" elsewhere; the engine's */
+  const char *kernels;   /* CPU executor: the kernel set, "avx2" (docs/performance.md); "" on Vulkan */
   double load_ms;        /* opening, checking and describing the file */
   double init_ms;        /* device, upload, pipelines */
   uint64_t device_bytes; /* allocated now, all sessions included */
