@@ -98,6 +98,50 @@ truth() {
   env "$(driver $vulkan)" "$builds/release/wisp-truth" -m "$model" --device $device "$@"
 }
 
+# truth_set SET [OPTIONS...]: on the CPU with one kernel set
+truth_set() {
+  local set=$1
+  shift
+  WISP_CPU=$set truth cpu "$@"
+}
+
+# Every kernel set that this processor has beside the reference.
+truth_sets() {
+  local set said failed=0
+  local -a sum=(0 0 0)
+  read -ra sets < <("$builds/release/wisp-cpu-kernels" --list)
+  for set in "${sets[@]}"; do
+    if [[ $set == c ]]; then continue; fi
+    echo "WISP_CPU=$set"
+    said=$(truth_set "$set" "$@") || failed=1
+    echo "$said" | sed '$d'
+    [[ $said =~ ([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]] || { failed=1; continue; }
+    for i in 0 1 2; do sum[i]=$((sum[i] + BASH_REMATCH[i + 1])); done
+  done
+  totals "${sum[@]}"
+  return $failed
+}
+
+# Every kernel set that this processor has against formulas; arm64's on emulated processors without dot products, with them, and
+# with matrix products.
+cpu_kernels() { "$builds/release/wisp-cpu-kernels"; }
+cpu_kernels_arm64() {
+  local processor set said passed=0 failed=0
+  local -A last=([cortex-a53]=neon [cortex-a76]=dotprod [max]=i8mm)
+  for processor in cortex-a53 cortex-a76 max; do
+    set=${last[$processor]}
+    said=$(qemu-aarch64 -cpu "$processor" "$builds/arm64/wisp-cpu-kernels" --set "$set")
+    echo "$processor: $said" | sed 's/ passed, / were good, /' # not this stage's totals
+    if [[ $said =~ ([0-9]+)\ passed,\ 0\ failed,\ 0\ skipped$ && $said == *"here: c"*" $set"$'\n'* ]]; then
+      passed=$((passed + BASH_REMATCH[1]))
+    else
+      failed=$((failed + 1))
+    fi
+  done
+  totals $passed $failed 0
+  return $failed
+}
+
 # A run under the validation layer with synchronization validation says nothing, and deliberate errors are reported.
 validation() {
   local vulkan passed=0 failed=0 text=$builds/logs/validation.text

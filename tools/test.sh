@@ -37,7 +37,9 @@ done
 stage models-cpu             300 'build-release'           models release cpu 1e-8
 stage importance             300 'build-release'           importance release
 stage models-lavapipe        600 'build-release'           models release vulkan 1e-6
-stage truth-cpu             2400 'build-release downloads' truth cpu
+stage cpu-kernels            300 'build-release'           cpu_kernels
+stage truth-cpu             2400 'build-release downloads' truth_set c
+stage truth-cpu-sets        2400 'build-release downloads' truth_sets --threads 2,1,3,8
 stage truth-lavapipe        2400 'build-release downloads' truth lavapipe "${few[@]}"
 stage truth-swiftshader     1800 'build-release downloads' truth swiftshader "${fewer[@]}"
 stage kernels-subgroup-4     900 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=128
@@ -55,6 +57,7 @@ stage build-tsan             600 ''                        build tsan
 stage threads                300 'build-tsan'              threads
 stage build-arm64            900 'downloads'               build arm64
 stage arm64                  300 'build-arm64 build-release downloads' arm64
+stage cpu-kernels-arm64      900 'build-arm64'             cpu_kernels_arm64
 
 # ---- Options -------------------------------------------------------------------------------------------------------------
 jobs=$(nproc) wanted=()
