@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * wisp-bench: how fast a model is on each device. */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -100,15 +99,15 @@ static int bench_model(const bench_options *options, const model_options *model,
       continue;
     }
     size_t before = list->count;
-    double copy = NAN;
-    if (status == WISP_OK) status = measure_device(engine, &options->tests, list, &copy);
+    measure_limits limits;
+    if (status == WISP_OK) status = measure_device(engine, &options->tests, list, &limits);
     wisp_engine_destroy(&engine);
     if (status != WISP_OK) {
       code = report_status(status);
     } else {
       row_count = list->count - before;
       first_row[column_count] = before;
-      columns[column_count++] = (table_column){.device = on_device.device, .copy_gb_per_s = copy};
+      columns[column_count++] = (table_column){.device = on_device.device, .limits = limits};
     }
   }
   /* The list may have moved while it grew. */

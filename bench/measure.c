@@ -217,7 +217,26 @@ static void fill_common(measure *m) {
   m->vulkan = !strcmp(stats.device.backend, "vulkan");
 }
 
-wisp_status measure_device(wisp_engine *engine, const measure_tests *tests, rows *list, double *copy_gb_per_s) {
+/* Last, for their buffers would count as the model's peak memory. */
+static void measure_what_bounds(measure *m, measure_limits *limits) {
+  enum { OPS_MAX = 4096, PROMPT = 64 };
+  wisp_engine_stats stats;
+  wisp_engine_get_stats(m->engine, &stats);
+  snprintf(limits->kernels, sizeof limits->kernels, "%s", stats.kernels);
+  limits->token_bytes = (double)m->model.bytes_per_token;
+  limits->token_gflop = (double)m->model.flops_per_token / 1e9;
+  wisp_op_info *ops = calloc(OPS_MAX, sizeof *ops);
+  const uint32_t count = ops ? wisp_engine_plan(m->engine, WISP_PHASE_PREFILL, ops, OPS_MAX) : 0;
+  for (uint32_t i = 0; i < count && i < OPS_MAX; i++) limits->prompt_gflop += (double)ops[i].flops / PROMPT / 1e9;
+  free(ops);
+  if (wisp_engine_copy_bandwidth(m->engine, &limits->copy_gb_per_s) != WISP_OK) {
+    report_forget();
+    limits->copy_gb_per_s = NAN;
+  }
+  if (wisp_engine_cpu_limits(m->engine, &limits->cpu) != WISP_OK) report_forget();
+}
+
+wisp_status measure_device(wisp_engine *engine, const measure_tests *tests, rows *list, measure_limits *limits) {
   measure m = {.engine = engine, .tests = tests};
   fill_common(&m);
   m.ids = malloc(tests->context * sizeof *m.ids);
@@ -242,11 +261,7 @@ wisp_status measure_device(wisp_engine *engine, const measure_tests *tests, rows
   free(m.ids);
   free(m.reply);
   free(m.samples);
-  /* Last, for its buffers would count as the model's peak memory. */
-  *copy_gb_per_s = NAN;
-  if (status == WISP_OK && wisp_engine_copy_bandwidth(engine, copy_gb_per_s) != WISP_OK) {
-    report_forget();
-    *copy_gb_per_s = NAN;
-  }
+  *limits = (measure_limits){.copy_gb_per_s = NAN};
+  if (status == WISP_OK) measure_what_bounds(&m, limits);
   return status;
 }

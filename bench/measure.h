@@ -14,8 +14,16 @@ typedef struct measure_tests {
   uint32_t context;                      /* tokens of the session */
 } measure_tests;
 
-/* Adds a row to list for each test, in the order depth, prompts, replies; *copy_gb_per_s: the device's measured copy bandwidth,
- * NAN if it could not be measured. Errors as the session's calls. */
-wisp_status measure_device(wisp_engine *engine, const measure_tests *tests, rows *list, double *copy_gb_per_s);
+/* What the device could do at best; NAN or 0 = unknown. */
+typedef struct measure_limits {
+  double copy_gb_per_s;
+  wisp_cpu_limits cpu;
+  char kernels[16];                /* of the CPU */
+  double token_bytes, token_gflop; /* of a token of a reply, nothing held before it */
+  double prompt_gflop;             /* of a token of a prompt */
+} measure_limits;
+
+/* Adds a row to list for each test, in the order depth, prompts, replies. Errors as the session's calls. */
+wisp_status measure_device(wisp_engine *engine, const measure_tests *tests, rows *list, measure_limits *limits);
 
 #endif

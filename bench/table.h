@@ -5,13 +5,13 @@
 
 #include <stdio.h>
 
-#include "rows.h"
+#include "measure.h"
 
 /* One device's rows of a model, all devices' tests in the same order. */
 typedef struct table_column {
-  const char *device;   /* as asked for: "vulkan:0" */
-  const row *rows;      /* [row_count] */
-  double copy_gb_per_s; /* NAN = unknown */
+  const char *device; /* as asked for: "vulkan:0" */
+  const row *rows;    /* [row_count] */
+  measure_limits limits;
 } table_column;
 
 void table_print(FILE *file, const table_column *columns, size_t column_count, size_t row_count);

@@ -6,11 +6,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cpu/cpu.h"
 #include "cpu/forward.h"
 #include "cpu/kernel_sets.h"
+#include "cpu/limits.h"
 #include "session/sampler.h"
 
 typedef struct cpu_executor {
@@ -262,37 +262,21 @@ static uint32_t cpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos
   return 0;
 }
 
-enum { COPY_BYTES = 128 << 20, COPY_PARTS = 64, COPY_PASSES = 4 };
-
-static void copy_part(void *argument, uint32_t part, uint32_t parts, uint32_t worker) {
-  uint8_t *memory = argument;
-  size_t begin = wisp_share(COPY_BYTES, part, parts), end = wisp_share(COPY_BYTES, part + 1, parts);
-  memcpy(memory + COPY_BYTES + begin, memory + begin, end - begin);
-}
-
-static double now_seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static wisp_status cpu_copy_bandwidth(wisp_executor *base, double *gb_per_s) {
   cpu_executor *executor = (cpu_executor *)base;
-  uint8_t *memory = wisp_host_alloc(executor->host, 2, COPY_BYTES);
-  if (!memory) return wisp_fail_memory(executor->host, "copy bandwidth", 2ull * COPY_BYTES);
-  memset(memory, 1, COPY_BYTES); /* untouched pages would all be the same page of zeros */
-  copy_part(memory, 0, 1, 0);
-  *gb_per_s = 0;
   wisp_threads_begin(executor->threads);
-  for (int i = 0; i < COPY_PASSES; i++) {
-    double start = now_seconds();
-    wisp_threads_run(executor->threads, copy_part, memory, COPY_PARTS);
-    double speed = 2.0 * COPY_BYTES / (now_seconds() - start) / 1e9;
-    if (speed > *gb_per_s) *gb_per_s = speed;
-  }
+  const wisp_status status = wisp_cpu_copy_bandwidth(executor->host, executor->threads, gb_per_s);
   wisp_threads_end(executor->threads);
-  wisp_host_free(executor->host, memory);
-  return WISP_OK;
+  return status;
+}
+
+static wisp_status cpu_limits(wisp_executor *base, wisp_cpu_limits *limits) {
+  cpu_executor *executor = (cpu_executor *)base;
+  wisp_threads_begin(executor->threads);
+  const wisp_status status = wisp_cpu_measure_limits(executor->plan, &executor->kernels, &executor->weights, executor->threads,
+                                                     limits);
+  wisp_threads_end(executor->threads);
+  return status;
 }
 
 const wisp_executor_api wisp_cpu_executor = {
@@ -308,4 +292,5 @@ const wisp_executor_api wisp_cpu_executor = {
     .get_stats = cpu_get_stats,
     .pipelines = cpu_pipelines,
     .copy_bandwidth = cpu_copy_bandwidth,
+    .limits = cpu_limits,
 };

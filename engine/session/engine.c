@@ -234,6 +234,12 @@ wisp_status wisp_engine_copy_bandwidth(wisp_engine *engine, double *gb_per_s) {
   return engine->executor->api->copy_bandwidth(engine->executor, gb_per_s);
 }
 
+wisp_status wisp_engine_cpu_limits(wisp_engine *engine, wisp_cpu_limits *limits) {
+  *limits = (wisp_cpu_limits){0};
+  if (!engine->executor) return wisp_fail(&engine->host, WISP_ERROR_ARGUMENT, "the engine was created without a device");
+  return engine->executor->api->limits ? engine->executor->api->limits(engine->executor, limits) : WISP_OK;
+}
+
 /* ---- Text ---- */
 
 /* For messages. */

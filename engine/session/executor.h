@@ -66,6 +66,7 @@ typedef struct wisp_executor_api {
   void (*get_stats)(wisp_executor *executor, wisp_engine_stats *stats);
   uint32_t (*pipelines)(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity);
   wisp_status (*copy_bandwidth)(wisp_executor *executor, double *gb_per_s);
+  wisp_status (*limits)(wisp_executor *executor, wisp_cpu_limits *limits); /* NULL: not offered */
 } wisp_executor_api;
 
 extern const wisp_executor_api wisp_cpu_executor; /* engine/cpu/executor.c */
