@@ -7,7 +7,7 @@
 
 #include "cpu/weights.h"
 
-enum { WISP_CPU_CHUNK = 64 }; /* tokens at once: enough to pay for dequantising a row, few enough for the caches */
+enum { WISP_CPU_CHUNK = 96 }; /* tokens at once: enough to pay for unpacking weights, few enough for the caches */
 
 typedef struct wisp_cpu_pass {
   const wisp_plan *plan;

@@ -8,7 +8,7 @@
 
 #include "cpu/vector_avx2.h"
 
-enum { TILE_ROWS = 16, GROUP = 2, COLUMNS = 4 };
+enum { TILE_ROWS = 16, GROUP = 2, COLUMNS = 3 };
 
 /* Rows 0 to 7 and 8 to 15. */
 typedef struct rows_t {

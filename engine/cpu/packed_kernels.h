@@ -6,6 +6,8 @@
  * sums_zero, sums_dot(sums, weights, codes of the group), sums_rows (less an offset, as floats) */
 #include <string.h>
 
+enum { AHEAD = 2048 }; /* bytes */
+
 #define INLINE static inline __attribute__((always_inline))
 
 /* Adds a block's groups [from, to) to the sums of columns. */
@@ -39,6 +41,9 @@ INLINE void tile_product(const wisp_packed_format format, const uint32_t columns
 #pragma GCC unroll 8
   for (uint32_t c = 0; c < columns; c++) y[c] = rows_zero(), x[c] = codes + c * cols;
   for (size_t b = 0; b < blocks; b++, block += block_bytes, scales++) {
+    /* A single column waits for memory, not for arithmetic: ask early, across the tiles' ends. */
+    for (uint32_t i = 0; columns == 1 && i < quants_at + TILE_ROWS * (nibbles ? 16 : 32); i += 64)
+      __builtin_prefetch(block + AHEAD + i);
     const uint16_t *factors = (const uint16_t *)(const void *)block;
     sums_t sums[8];
     for (uint32_t part = 0; part < (halves ? 2 : 1); part++) {

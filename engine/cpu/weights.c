@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/weights.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 enum { ALIGNMENT = 64, PARTS_PER_THREAD = 4 };
 
 /* What is multiplied with codes: not the rows that embed looks up, nor what w8a8 multiplies with inputs of its own rounding. */
@@ -56,6 +60,15 @@ static uint64_t lay_out(wisp_cpu_weights *weights, const wisp_plan *plan, wisp_p
   return bytes;
 }
 
+/* Read from end to end for each token, weights want few and large pages. */
+static void advise_large_pages(uint8_t *memory, uint64_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  const uintptr_t page = 4096, begin = ((uintptr_t)memory + page - 1) & ~(page - 1),
+                  end = ((uintptr_t)memory + bytes) & ~(page - 1);
+  if (end > begin) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 wisp_status wisp_cpu_weights_open(wisp_cpu_weights *weights, const wisp_host *host, const wisp_plan *plan,
                                   const wisp_cpu_kernels *kernels, wisp_threads *threads) {
   *weights = (wisp_cpu_weights){.host = host};
@@ -70,6 +83,7 @@ wisp_status wisp_cpu_weights_open(wisp_cpu_weights *weights, const wisp_host *ho
     return wisp_fail_memory(host, "packed weights", bytes);
   }
   weights->bytes = bytes + ALIGNMENT;
+  advise_large_pages(weights->memory, weights->bytes);
   lay_out(weights, plan, kernels->packing, weights->memory + (ALIGNMENT - (uintptr_t)weights->memory % ALIGNMENT) % ALIGNMENT,
           threads);
   return WISP_OK;
