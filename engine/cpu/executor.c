@@ -119,6 +119,7 @@ static wisp_status allocate(cpu_timeline *t, const cpu_executor *executor) {
       {&pass->gate, times(chunk, m->ffn_width)},
       {&pass->up, times(chunk, m->ffn_width)},
       {&pass->rows, times(threads, pass->row_floats)},
+      {&pass->steps, chunk},
       {&codes, times(chunk, (longest + 1) / 2)},
       {&code_scales, times(chunk, longest / WISP_CODE_BLOCK * sizeof(wisp_code_scale) / sizeof(float))},
       {&pass->scores, times(threads, pass->score_floats)},

@@ -81,17 +81,22 @@ static void matmul(const job *j, uint32_t index, range rows, const float *input,
   }
 }
 
+/* The op's input is rounded to 8 bits: that of every matrix of a w8a8 model but the head. */
+static bool is_rounded(const job *j) {
+  return j->pass->plan->model->int8_activations && j->op->kind != WISP_OP_HEAD;
+}
+
 static void round_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const size_t cols = j->op->matrices[0]->cols;
-  for (uint32_t c = begin; c < end; c++) j->pass->kernels->round_int8(j->input + c * cols, (uint32_t)cols);
+  for (uint32_t c = begin; c < end; c++) j->pass->steps[c] = j->pass->kernels->round_int8(j->input + c * cols, (uint32_t)cols);
 }
 
 static void quantize_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
   const size_t cols = j->op->matrices[0]->cols;
   const wisp_codes *codes = &j->pass->codes;
   for (uint32_t c = begin; c < end; c++)
-    j->pass->kernels->quantize(j->input + c * cols, (uint32_t)cols, codes->codes + c * cols,
-                               codes->scales + c * (cols / WISP_CODE_BLOCK));
+    j->pass->kernels->quantize(j->input + c * cols, (uint32_t)cols, is_rounded(j) ? j->pass->steps[c] : 0,
+                               codes->codes + c * cols, codes->scales + c * (cols / WISP_CODE_BLOCK));
 }
 
 /* The columns of input from `from` on are what the op's matrices will be multiplied with. */
@@ -105,7 +110,7 @@ static void take_input(const wisp_cpu_pass *pass, const wisp_op *op, float *inpu
            .work = 4ull * (pass->count - from) * op->matrices[0]->cols};
   for (uint32_t i = 0; pass->observe && i < op->matrix_count; i++)
     pass->observe(pass->observe_user, op->matrices[i], first, pass->count - from);
-  if (pass->plan->model->int8_activations && op->kind != WISP_OP_HEAD) {
+  if (is_rounded(&j)) {
     j.run = round_tokens;
     spread_job(j);
   }

@@ -31,6 +31,7 @@ typedef struct wisp_cpu_pass {
   float *attended;  /* [chunk][heads * head_size] */
   float *projected; /* [chunk][width] */
   float *gate, *up; /* [chunk][ffn_width] */
+  float *steps;     /* [chunk]: of w8a8's inputs, which are whole multiples of it */
   wisp_codes codes; /* of what a matrix is multiplied with: [chunk][the longest row] */
   float *rows;      /* [threads][row_floats]: WISP_MATMUL_ROWS dequantised rows for each thread */
   size_t row_floats;

@@ -33,8 +33,9 @@ typedef struct wisp_codes {
   wisp_code_scale *scales; /* [count][cols / 32] */
 } wisp_codes;
 
-/* Rounds x[n] to codes[n] and scales[n / 32]; to nearest, ties to even. */
-typedef void wisp_quantize_fn(const float *x, uint32_t n, int16_t *codes, wisp_code_scale *scales);
+/* Rounds x[n] to codes[n] and scales[n / 32]; to nearest, ties to even. step > 0: x are whole multiples of it, up to
+ * WISP_CODE_MAX of them, which become the codes, exactly. */
+typedef void wisp_quantize_fn(const float *x, uint32_t n, float step, int16_t *codes, wisp_code_scale *scales);
 
 /* As wisp_matmul_fn, from packed weights and codes of the inputs. row_begin is a multiple of the packing's rows; x points at
  * column 0. Integer sums within a block are exact; blocks are added in float, in order. */
@@ -68,8 +69,8 @@ typedef void wisp_activation_fn(float *gate, const float *up, uint32_t n);
 
 /* What a matrix of a w8a8 model is multiplied with, made of x[n] in place: the Walsh-Hadamard transform of each 32 numbers, if
  * n is a multiple of 32, then rounded to 8 bits under one scale and zero point: (q - z) * s with q in [0, 255], s = (high -
- * low) / 255, z = -low / s, where [low, high] spans all n and 0; to the nearest, ties to even. */
-typedef void wisp_round_int8_fn(float *x, uint32_t n);
+ * low) / 255, z = -low / s, where [low, high] spans all n and 0; to the nearest, ties to even. Returns s. */
+typedef float wisp_round_int8_fn(float *x, uint32_t n);
 
 typedef struct wisp_cpu_kernels {
   const char *name;     /* "c", "avx2", ... */

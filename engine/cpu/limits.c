@@ -115,7 +115,7 @@ wisp_status wisp_cpu_measure_limits(const wisp_plan *plan, const wisp_cpu_kernel
   const bool there = p.x && p.codes.codes && p.codes.scales && p.scratch;
   for (size_t i = 0; there && i < BATCH * cols; i++) p.x[i] = (float)(i % 17) - 8;
   for (size_t c = 0; there && p.packed->format && c < BATCH; c++)
-    kernels->quantize(p.x + c * cols, (uint32_t)cols, p.codes.codes + c * cols, p.codes.scales + c * blocks);
+    kernels->quantize(p.x + c * cols, (uint32_t)cols, 0, p.codes.codes + c * cols, p.codes.scales + c * blocks);
   if (there) {
     limits->token_gflops = multiply_rate(&p, threads, 1);
     limits->batch_gflops = multiply_rate(&p, threads, BATCH);

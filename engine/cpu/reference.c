@@ -201,7 +201,7 @@ void wisp_reference_hadamard(float *x, uint32_t n) {
   }
 }
 
-void wisp_reference_round_int8(float *x, uint32_t n) {
+float wisp_reference_round_int8(float *x, uint32_t n) {
   float low = 0, high = 0;
   if (n % WISP_HADAMARD_GROUP == 0) wisp_reference_hadamard(x, n);
   for (uint32_t i = 0; i < n; i++) {
@@ -211,6 +211,7 @@ void wisp_reference_round_int8(float *x, uint32_t n) {
   const float scale = (high - low) / 255, inverse = scale >= FLT_MIN ? 1 / scale : 0;
   const float zero = wisp_search_round(-low * inverse, 0, 255);
   for (uint32_t i = 0; i < n; i++) x[i] = wisp_search_round(x[i] * inverse, -zero, 255 - zero) * scale;
+  return scale;
 }
 
 const wisp_cpu_kernels wisp_reference_kernels = {

@@ -7,10 +7,9 @@
 
 enum { ALIGNMENT = 64, PARTS_PER_THREAD = 4 };
 
-/* What is multiplied with codes: not the rows that embed looks up, nor what w8a8 multiplies with inputs of its own rounding. */
-static bool is_packed(const wisp_plan *plan, const wisp_op *op, const wisp_matrix *matrix) {
-  if (op->kind == WISP_OP_EMBED || (plan->model->int8_activations && op->kind != WISP_OP_HEAD)) return false;
-  return wisp_packed_format_of(matrix->type->dtype) != WISP_PACKED_NONE;
+/* What is multiplied: not the rows that embed looks up. */
+static bool is_packed(const wisp_op *op, const wisp_matrix *matrix) {
+  return op->kind != WISP_OP_EMBED && wisp_packed_format_of(matrix->type->dtype) != WISP_PACKED_NONE;
 }
 
 /* The same matrix in an earlier op, of a block that runs again; NULL if there is none. */
@@ -44,7 +43,7 @@ static uint64_t lay_out(wisp_cpu_weights *weights, const wisp_plan *plan, wisp_p
   for (uint32_t i = 0; i < plan->op_count; i++) {
     for (uint32_t k = 0; k < plan->ops[i].matrix_count; k++) {
       const wisp_matrix *matrix = plan->ops[i].matrices[k];
-      if (!is_packed(plan, &plan->ops[i], matrix)) continue;
+      if (!is_packed(&plan->ops[i], matrix)) continue;
       wisp_packed *packed = &weights->ops[i][k];
       const wisp_packed *before = seen_before(weights, plan, i, k);
       *packed = before ? *before : wisp_packed_plan(matrix, packing);

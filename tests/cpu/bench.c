@@ -41,7 +41,7 @@ void bench_products(const wisp_cpu_kernels *kernels) {
   for (size_t i = 0; i < (size_t)ROWS * COLS; i++) weights[i] = random_normal(&state);
   random_fill(&state, x, (size_t)COUNT * COLS);
   for (uint32_t c = 0; c < COUNT; c++)
-    kernels->quantize(x + c * COLS, COLS, codes.codes + c * COLS, codes.scales + c * (COLS / 32));
+    kernels->quantize(x + c * COLS, COLS, 0, codes.codes + c * COLS, codes.scales + c * (COLS / 32));
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     wisp_matrix matrix = {.type = wisp_dtype_find(types[i]), .rows = ROWS, .cols = COLS, .data = data};
     matrix.type->quantize(weights, data, (size_t)ROWS * COLS);

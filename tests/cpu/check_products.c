@@ -150,7 +150,7 @@ static wisp_codes quantized(const wisp_cpu_kernels *kernels, const product *p) {
   wisp_codes codes = {(int16_t *)(void *)guarded_alloc(p->count * cols / 2),
                       (wisp_code_scale *)(void *)guarded_alloc(p->count * blocks * sizeof *codes.scales / sizeof(float))};
   for (uint32_t c = 0; c < p->count; c++)
-    kernels->quantize(p->x + c * cols, (uint32_t)cols, codes.codes + c * cols, codes.scales + c * blocks);
+    kernels->quantize(p->x + c * cols, (uint32_t)cols, 0, codes.codes + c * cols, codes.scales + c * blocks);
   return codes;
 }
 
@@ -182,6 +182,26 @@ static void check_packed(judge *j, const wisp_cpu_kernels *kernels, product *p) 
   judge_that(j, !memcmp(p->y, p->again, (size_t)rows * p->count * sizeof(float)), "a column alone has the bits of the batch");
   judge_that(j, guarded_intact(p->again, (size_t)rows * p->count), "a column alone stays inside");
   guarded_free((float *)(void *)codes.codes), guarded_free((float *)(void *)codes.scales), guarded_free((float *)(void *)tiles);
+}
+
+/* Whole multiples of a step, as w8a8 makes them, lose nothing: only the sums are rounded. */
+static void check_steps(judge *j, const wisp_cpu_kernels *kernels, product *p, uint64_t *state) {
+  const size_t cols = p->matrix.cols, blocks = cols / WISP_CODE_BLOCK;
+  const float step = 0.013f;
+  for (size_t i = 0; i < p->count * cols; i++) p->x[i] = ((float)random_below(state, 511) - 255) * step;
+  expect(p);
+  wisp_packed packed = wisp_packed_plan(&p->matrix, kernels->packing);
+  uint8_t *tiles = malloc(wisp_packed_bytes(&packed, kernels->packing));
+  wisp_codes codes = {malloc(p->count * cols * sizeof *codes.codes), malloc(p->count * blocks * sizeof *codes.scales)};
+  if (!tiles || !codes.codes || !codes.scales) abort();
+  wisp_pack_tiles(&packed, kernels->packing, &p->matrix, 0, wisp_packed_tiles(&packed, kernels->packing), tiles);
+  packed.tiles = tiles;
+  for (uint32_t c = 0; c < p->count; c++)
+    kernels->quantize(p->x + c * cols, (uint32_t)cols, step, codes.codes + c * cols, codes.scales + c * blocks);
+  kernels->packed_matmul(&packed, 0, p->matrix.rows, &codes, p->count, p->y, p->matrix.rows);
+  judge_floats(j, p->y, p->expected, is_k(p->matrix.type->dtype) ? p->packed_bound : p->bound,
+               (size_t)p->matrix.rows * p->count, "multiples of a step");
+  free(tiles), free(codes.codes), free(codes.scales);
 }
 
 /* What is no number stays none. */
@@ -221,6 +241,7 @@ static void check_type(const wisp_cpu_kernels *kernels, const wisp_dtype_info *t
     product p = make(type, rows, cols, count, &seed);
     if (packed) {
       check_packed(&j, kernels, &p);
+      check_steps(&j, kernels, &p, &seed);
       if (count > 1) check_nan(&j, kernels, &p);
     } else {
       check_float(&j, kernels, &p);
