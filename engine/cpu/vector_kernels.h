@@ -287,9 +287,16 @@ static inline const float *float_row(const wisp_matrix *matrix, uint32_t r, floa
   return row;
 }
 
-/* y[c * stride + r] = rows[r] . x[c], the sums of a pair always in the same order. */
-static inline __attribute__((always_inline)) void dots(const uint32_t rows, const uint32_t columns, const float *const *row,
-                                                       const float *x, uint32_t cols, float *y, size_t stride) {
+static inline f8 f8_load_as(const wisp_dtype dtype, const void *row, uint32_t i) {
+  if (dtype == WISP_F16) return f8_load_f16((const uint16_t *)row + i);
+  if (dtype == WISP_BF16) return f8_load_bf16((const uint16_t *)row + i);
+  return f8_load((const float *)row + i);
+}
+
+/* y[c * stride + r] = rows[r] . x[c], rows of dtype f32, f16 or bf16; the sums of a pair always in the same order. */
+static inline __attribute__((always_inline)) void dots(const wisp_dtype dtype, const uint32_t rows, const uint32_t columns,
+                                                       const void *const *row, const float *x, uint32_t cols, float *y,
+                                                       size_t stride) {
   f8 sums[8][4];
 #pragma GCC unroll 8
   for (uint32_t r = 0; r < rows; r++)
@@ -302,7 +309,7 @@ static inline __attribute__((always_inline)) void dots(const uint32_t rows, cons
     for (uint32_t c = 0; c < columns; c++) lanes[c] = f8_load(x + (size_t)c * cols + i);
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < rows; r++) {
-      const f8 weights = f8_load(row[r] + i);
+      const f8 weights = f8_load_as(dtype, row[r], i);
 #pragma GCC unroll 4
       for (uint32_t c = 0; c < columns; c++) sums[r][c] = f8_fma(weights, lanes[c], sums[r][c]);
     }
@@ -310,27 +317,46 @@ static inline __attribute__((always_inline)) void dots(const uint32_t rows, cons
   for (uint32_t r = 0; r < rows; r++)
     for (uint32_t c = 0; c < columns; c++) {
       f8 sum = sums[r][c];
-      if (i < cols) sum = f8_fma(f8_load_some(row[r] + i, cols - i), f8_load_some(x + (size_t)c * cols + i, cols - i), sum);
+      if (i < cols) {
+        const f8 last = f8_load_some((const float *)row[r] + i, cols - i);
+        sum = f8_fma(last, f8_load_some(x + (size_t)c * cols + i, cols - i), sum);
+      }
       y[c * stride + r] = f8_sum(sum);
     }
+}
+
+/* WISP_MATMUL_ROWS rows of 16-bit weights, straight from the file: one column waits for memory, and needs no copy of the row.
+ */
+static bool dot_halves(const wisp_matrix *matrix, uint32_t r, const float *x, float *y) {
+  const wisp_dtype dtype = matrix->type->dtype;
+  if ((dtype != WISP_F16 && dtype != WISP_BF16) || matrix->cols % LANES) return false;
+  const void *row[WISP_MATMUL_ROWS];
+  for (uint32_t i = 0; i < WISP_MATMUL_ROWS; i++) row[i] = matrix->data + (r + i) * wisp_matrix_row_bytes(matrix);
+  if (dtype == WISP_F16)
+    dots(WISP_F16, WISP_MATMUL_ROWS, 1, row, x, matrix->cols, y, 0);
+  else
+    dots(WISP_BF16, WISP_MATMUL_ROWS, 1, row, x, matrix->cols, y, 0);
+  return true;
 }
 
 static void matmul(const wisp_matrix *matrix, uint32_t row_begin, uint32_t row_end, const float *x, uint32_t count, float *rows,
                    float *y, size_t stride) {
   const size_t cols = matrix->cols;
   for (uint32_t r = row_begin; r < row_end; r += WISP_MATMUL_ROWS) {
-    const float *row[WISP_MATMUL_ROWS];
+    const void *row[WISP_MATMUL_ROWS];
     const uint32_t left = row_end - r < WISP_MATMUL_ROWS ? row_end - r : WISP_MATMUL_ROWS;
+    if (count == 1 && left == WISP_MATMUL_ROWS && dot_halves(matrix, r, x, y + r)) continue;
     for (uint32_t i = 0; i < left; i++) row[i] = float_row(matrix, r + i, rows + i * cols);
     uint32_t c = 0;
     if (left == WISP_MATMUL_ROWS) {
       for (; c + 3 <= count; c += 3) {
-        dots(4, 3, row, x + c * cols, matrix->cols, y + c * stride + r, stride);
-        dots(4, 3, row + 4, x + c * cols, matrix->cols, y + c * stride + r + 4, stride);
+        dots(WISP_F32, 4, 3, row, x + c * cols, matrix->cols, y + c * stride + r, stride);
+        dots(WISP_F32, 4, 3, row + 4, x + c * cols, matrix->cols, y + c * stride + r + 4, stride);
       }
-      for (; c < count; c++) dots(8, 1, row, x + c * cols, matrix->cols, y + c * stride + r, stride);
+      for (; c < count; c++) dots(WISP_F32, 8, 1, row, x + c * cols, matrix->cols, y + c * stride + r, stride);
     }
     for (; c < count; c++)
-      for (uint32_t i = 0; i < left; i++) dots(1, 1, row + i, x + c * cols, matrix->cols, y + c * stride + r + i, stride);
+      for (uint32_t i = 0; i < left; i++)
+        dots(WISP_F32, 1, 1, row + i, x + c * cols, matrix->cols, y + c * stride + r + i, stride);
   }
 }
