@@ -53,8 +53,7 @@ static wisp_status cpu_create(wisp_executor **out, const wisp_executor_params *p
   wisp_status status = wisp_kernel_set_choose(params->host, getenv("WISP_CPU"), &executor->kernels);
   if (status == WISP_OK)
     status = wisp_threads_create(&executor->threads, params->host, params->threads ? params->threads : count);
-  if (status == WISP_OK)
-    status = wisp_cpu_weights_open(&executor->weights, params->host, params->plan, &executor->kernels, executor->threads);
+  if (status == WISP_OK) status = wisp_cpu_weights_open(&executor->weights, params, &executor->kernels, executor->threads);
   if (status != WISP_OK) {
     cpu_destroy(&executor->base);
     return status;

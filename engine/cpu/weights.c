@@ -37,8 +37,9 @@ static void pack_part(void *argument, uint32_t part, uint32_t parts, uint32_t wo
 }
 
 /* Plans all matrices (memory NULL, returns the bytes needed), or packs them. */
-static uint64_t lay_out(wisp_cpu_weights *weights, const wisp_plan *plan, wisp_packing packing, uint8_t *memory,
+static uint64_t lay_out(wisp_cpu_weights *weights, const wisp_executor_params *params, wisp_packing packing, uint8_t *memory,
                         wisp_threads *threads) {
+  const wisp_plan *plan = params->plan;
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < plan->op_count; i++) {
     for (uint32_t k = 0; k < plan->ops[i].matrix_count; k++) {
@@ -52,6 +53,7 @@ static uint64_t lay_out(wisp_cpu_weights *weights, const wisp_plan *plan, wisp_p
         packed->tiles = memory + bytes;
         pack_job job = {packed, packing, matrix, memory + bytes};
         wisp_threads_run(threads, pack_part, &job, wisp_threads_count(threads) * PARTS_PER_THREAD);
+        if (params->release) params->release(params->release_user, matrix->data, wisp_matrix_bytes(matrix));
       }
       bytes += (wisp_packed_bytes(packed, packing) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
@@ -68,13 +70,15 @@ static void advise_large_pages(uint8_t *memory, uint64_t bytes) {
 #endif
 }
 
-wisp_status wisp_cpu_weights_open(wisp_cpu_weights *weights, const wisp_host *host, const wisp_plan *plan,
+wisp_status wisp_cpu_weights_open(wisp_cpu_weights *weights, const wisp_executor_params *params,
                                   const wisp_cpu_kernels *kernels, wisp_threads *threads) {
+  const wisp_host *host = params->host;
+  const wisp_plan *plan = params->plan;
   *weights = (wisp_cpu_weights){.host = host};
   weights->ops = wisp_host_alloc(host, plan->op_count, sizeof *weights->ops);
   if (!weights->ops) return wisp_fail_memory(host, "list of weights", plan->op_count * sizeof *weights->ops);
   if (!kernels->quantize) return WISP_OK;
-  const uint64_t bytes = lay_out(weights, plan, kernels->packing, NULL, threads);
+  const uint64_t bytes = lay_out(weights, params, kernels->packing, NULL, threads);
   if (bytes == 0) return WISP_OK;
   if (bytes < SIZE_MAX - ALIGNMENT) weights->memory = wisp_host_alloc(host, (size_t)bytes + ALIGNMENT, 1);
   if (!weights->memory) {
@@ -83,7 +87,7 @@ wisp_status wisp_cpu_weights_open(wisp_cpu_weights *weights, const wisp_host *ho
   }
   weights->bytes = bytes + ALIGNMENT;
   advise_large_pages(weights->memory, weights->bytes);
-  lay_out(weights, plan, kernels->packing, weights->memory + (ALIGNMENT - (uintptr_t)weights->memory % ALIGNMENT) % ALIGNMENT,
+  lay_out(weights, params, kernels->packing, weights->memory + (ALIGNMENT - (uintptr_t)weights->memory % ALIGNMENT) % ALIGNMENT,
           threads);
   return WISP_OK;
 }

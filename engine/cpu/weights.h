@@ -5,7 +5,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/threads.h"
-#include "plan/plan.h"
+#include "session/executor.h"
 
 typedef struct wisp_cpu_weights {
   const wisp_host *host;
@@ -14,8 +14,8 @@ typedef struct wisp_cpu_weights {
   uint64_t bytes;
 } wisp_cpu_weights;
 
-/* Packs on all threads. The plan's model must outlive the struct. */
-wisp_status wisp_cpu_weights_open(wisp_cpu_weights *weights, const wisp_host *host, const wisp_plan *plan,
+/* Packs on all threads. params: host, plan, release; the plan's model must outlive the struct. */
+wisp_status wisp_cpu_weights_open(wisp_cpu_weights *weights, const wisp_executor_params *params,
                                   const wisp_cpu_kernels *kernels, wisp_threads *threads);
 void wisp_cpu_weights_close(wisp_cpu_weights *weights); /* accepts a zeroed struct */
 

@@ -97,6 +97,11 @@ static wisp_status load(wisp_engine *e, const wisp_engine_params *p) {
   return wisp_plan_create(&e->plan, &e->host, &e->model);
 }
 
+static void release_bytes(void *user, const void *data, uint64_t size) {
+  const wisp_engine *e = user;
+  wisp_model_file_release(&e->file, data, size);
+}
+
 static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p) {
   choice device;
   WISP_TRY(choose_device(&e->host, p->device, &device));
@@ -109,7 +114,9 @@ static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p) {
                                        .compile_only = p->load == WISP_LOAD_PIPELINES,
                                        .cache = p->cache,
                                        .progress = p->progress,
-                                       .progress_user = p->progress_user};
+                                       .progress_user = p->progress_user,
+                                       .release = e->file.gguf ? release_bytes : NULL,
+                                       .release_user = e};
   return device.api->create(&e->executor, &params);
 }
 

@@ -34,6 +34,10 @@ typedef struct wisp_executor_params {
   wisp_cache cache;
   void (*progress)(void *user, const char *stage, float fraction);
   void *progress_user;
+  /* Told of matrices that the executor keeps in a layout of its own: their bytes in the file are hardly read again. May be
+   * NULL. */
+  void (*release)(void *user, const void *data, uint64_t size);
+  void *release_user;
 } wisp_executor_params;
 
 typedef struct wisp_executor_api {
