@@ -212,6 +212,7 @@ static int command_bench(int argc, char **argv) {
       ARG_NUMBERS("-n", "--tokens", &o.tests.replies, 0, 1 << 20, "tokens to make; default 128, there 32"),
       ARG_NUMBERS("-d", "--depth", &o.tests.depths, 0, 1 << 20, "tokens held before the test; default 0"),
       ARG_U32("-r", "--repetitions", &o.tests.repetitions, 1, 1000, "repetitions after the warm-up; default 5"),
+      ARG_U32("--sessions", NULL, &o.tests.sessions, 1, 64, "replies also by so many sessions at once, summed: tg32x4"),
       ARG_NAMES("--device", NULL, &o.devices, "D,..", "default vulkan,cpu; see wisp devices"),
       MODEL_OPTIONS_THREADS(o.model),
       ARG_U32("--ctx", "-c", &o.model.context, 1, UINT32_MAX, "tokens that the context has room for; default as needed"),

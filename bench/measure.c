@@ -7,6 +7,7 @@
 
 #include "common/platform.h"
 #include "common/report.h"
+#include "sessions.h"
 
 typedef struct measure {
   wisp_engine *engine;
@@ -158,8 +159,8 @@ static row finish_row(measure *m, const totals *sum, bool prompt, uint32_t depth
     item.dispatches_per_token = (double)sum->dispatches / tokens;
     item.submits_per_token = (double)sum->submits / tokens;
     if (!prompt) item.host_us_per_token = sum->cpu_ms * 1e3 / tokens;
-    item.peak_device_bytes = (double)stats.peak_device_bytes;
   }
+  item.peak_device_bytes = (double)stats.peak_device_bytes;
   uint64_t resident = platform_peak_rss();
   if (resident) item.peak_rss_bytes = (double)resident;
   return item;
@@ -182,6 +183,22 @@ static wisp_status run_test(measure *m, bool prompt, uint32_t depth, uint32_t co
   report_progress(NULL, NULL, 0);
   if (status != WISP_OK) return status;
   row item = finish_row(m, &sum, prompt, depth, count);
+  return rows_add(list, &item) ? WISP_OK : WISP_ERROR_MEMORY;
+}
+
+/* Replies by several sessions at once: one row, their tokens together. */
+static wisp_status run_sessions(measure *m, uint32_t count, rows *list) {
+  double rate, sum = 0, squares = 0, n = m->tests->repetitions;
+  for (uint32_t i = 0; i < m->tests->repetitions; i++) {
+    const wisp_status status = sessions_measure(m->engine, m->tests->sessions, count, &rate);
+    if (status != WISP_OK) return status;
+    sum += rate, squares += rate * rate;
+  }
+  row item = m->common;
+  snprintf(item.test, sizeof item.test, "tg%ux%u", count, m->tests->sessions);
+  item.depth = 0;
+  item.tok_per_s = sum / n;
+  if (n > 1) item.tok_per_s_stddev = sqrt(fmax(0, (squares - sum * sum / n) / (n - 1)));
   return rows_add(list, &item) ? WISP_OK : WISP_ERROR_MEMORY;
 }
 
@@ -256,6 +273,9 @@ wisp_status measure_device(wisp_engine *engine, const measure_tests *tests, rows
     for (uint32_t j = 0; j < tests->replies.count && status == WISP_OK; j++) {
       if (tests->replies.items[j]) status = run_test(&m, false, depth, tests->replies.items[j], list);
     }
+  }
+  for (uint32_t j = 0; tests->sessions > 1 && j < tests->replies.count && status == WISP_OK; j++) {
+    if (tests->replies.items[j]) status = run_sessions(&m, tests->replies.items[j], list);
   }
   wisp_session_destroy(&m.session);
   free(m.ids);

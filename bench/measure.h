@@ -12,6 +12,7 @@ typedef struct measure_tests {
   args_numbers prompts, replies, depths; /* -p, -n, -d; a 0 among prompts or replies is no test */
   uint32_t repetitions;                  /* after one that warms up */
   uint32_t context;                      /* tokens of the session */
+  uint32_t sessions;                     /* > 1: replies also by so many sessions at once */
 } measure_tests;
 
 /* What the device could do at best; NAN or 0 = unknown. */

@@ -38,7 +38,7 @@ static const struct {
     FIELD(load_ms, NUMBER),           /* opening and checking the file */
     FIELD(init_ms, NUMBER),           /* device, upload, pipelines */
     FIELD(first_token_ms, NUMBER),    /* cold: new session, first prompt of the -p list, one token */
-    FIELD(peak_device_bytes, COUNT),  /* Vulkan */
+    FIELD(peak_device_bytes, COUNT),  /* weights in the layout of the device, caches, scratch */
     FIELD(peak_rss_bytes, COUNT),     /* of the process while this device was measured */
     FIELD(joules_per_token, NUMBER),
 };

@@ -227,9 +227,9 @@ WISP_API void wisp_engine_get_stats(const wisp_engine *engine, wisp_engine_stats
 /* Reads and writes a few hundred MB on the device and says how fast: bytes read + written per second / 1e9. */
 WISP_API wisp_status wisp_engine_copy_bandwidth(wisp_engine *engine, double *gb_per_s);
 
-/* What bounds the CPU, measured in a tenth of a second or two on all of the engine's threads: bytes that it reads from memory per
- * second / 1e9, and operations of matrix products (a multiplication and an addition are two) per second / 1e9 when nothing waits
- * for memory, for one token and for a prompt's batch. 0 on Vulkan. */
+/* What bounds the CPU, measured in a tenth of a second or two on all of the engine's threads: bytes that it reads from memory
+ * per second / 1e9, and operations of matrix products (a multiplication and an addition are two) per second / 1e9 when nothing
+ * waits for memory, for one token and for a prompt's batch. 0 on Vulkan. */
 typedef struct wisp_cpu_limits {
   double read_gb_per_s;
   double token_gflops, batch_gflops;
