@@ -53,6 +53,11 @@ done
 bad "bench with nothing to measure" 2 "nothing to measure" "$bench" -m "$model" -p 0 -n 0
 bad "bench, --ctx too small" 2 "--ctx 8 is too small" "$bench" -m "$model" -p 16 -n 0 --ctx 8
 bad "bench, unknown shape" 2 "mobilellm-125m.*'no-such'" "$bench" --synthetic no-such
+for processors in 0, 2-1 0x cpu0 5000; do
+  bad "bench --affinity $processors" 2 "'$processors' (is neither a list|names no processor)" "$bench" -m "$model" --affinity $processors
+done
+bad "unknown kernel set" 1 'WISP_CPU: "mmx" is not there; this machine has .*c$' \
+  env WISP_CPU=mmx "$wisp" run -m "$model" --device cpu -p Hi -n 1
 bad "info, unknown shape" 2 "mobilellm-125m.*'no-such'" "$wisp" info --synthetic no-such
 bad "info, unknown type" "1 2" "q9_9" "$wisp" info --synthetic mobilellm-125m --type q9_9
 bad "info, unknown plan" 2 "--plan takes" "$wisp" info "$model" --plan encode
@@ -200,6 +205,10 @@ json "rows are the tests" '[(r["test"], r["depth"]) for r in d] == [("pp8", 0), 
 json "rows have numbers" 'all(r["tok_per_s"] > 0 and r["ms_p50"] <= r["ms_p99"] and r["peak_rss_bytes"] > 1e6 for r in d)'
 json "unknown is null" 'd[1]["dispatches_per_token"] is None and d[1]["joules_per_token"] is None'
 if [ "$(wc -l <"$work/rows.csv")" -eq 5 ]; then pass; else fail "bench --csv" "not a header and four rows"; fi
+good "bench: kernels, floors, several sessions" env WISP_CPU=c "$bench" "${cpu[@]}" -m "$model" -p 4 -n 2 -r 1 -t 2 --affinity 0 --sessions 3
+text "bench prints kernels and threads" 'kernels c, 2 threads, [0-9]+ cores'
+text "bench prints floors" 'floors: reply .* to read .* to multiply'
+text "bench prints sessions" 'tg2x3 '
 good "bench --json -" "$bench" "${cpu[@]}" --synthetic mobilellm-125m --type q8_0 -p 4 -n 2 -r 1 --json -
 json "only JSON on stdout" 'len(d) == 2 and d[0]["model"] == "mobilellm-125m"'
 
