@@ -56,7 +56,7 @@ bad "bench, unknown shape" 2 "mobilellm-125m.*'no-such'" "$bench" --synthetic no
 for processors in 0, 2-1 0x cpu0 5000; do
   bad "bench --affinity $processors" 2 "'$processors' (is neither a list|names no processor)" "$bench" -m "$model" --affinity $processors
 done
-bad "unknown kernel set" 1 'WISP_CPU: "mmx" is not there; this machine has .*c$' \
+bad "unknown kernel set" 2 'WISP_CPU: "mmx" is not there; this machine has .*c$' \
   env WISP_CPU=mmx "$wisp" run -m "$model" --device cpu -p Hi -n 1
 bad "info, unknown shape" 2 "mobilellm-125m.*'no-such'" "$wisp" info --synthetic no-such
 bad "info, unknown type" "1 2" "q9_9" "$wisp" info --synthetic mobilellm-125m --type q9_9
