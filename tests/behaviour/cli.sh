@@ -165,9 +165,10 @@ json "the answer is the same" "d['text'] == open('$work/answer').read()"
 json "only the last token was read" 'd["prompt_reused"] == len(d["prompt_ids"]) - 1'
 if cmp -s "$work/france.state" "$work/again.state"; then pass; else fail "run --save-state" "the same session gave another state"; fi
 good "another question" "${ask[@]}" -p "What is the capital of Italy?" -n 24 --json --load-state "$work/france.state"
-json "what it shares was not read" '10 < d["prompt_reused"] < len(d["prompt_ids"]) - 1 and "Rome" in d["text"]'
+json "what it shares was not read" '10 < d["prompt_reused"] < len(d["prompt_ids"]) - 1'
+cp "$out" "$work/italy.json"
 good "without a state" "${ask[@]}" -p "What is the capital of Italy?" -n 24 --json
-json "nothing is known" 'd["prompt_reused"] == 0'
+json "the answer is the same" "d['prompt_reused'] == 0 and d['ids'] == json.load(open('$work/italy.json'))['ids']"
 for cut in 1 8 12 16 24 32 40 48 100 $(($(stat -c %s "$work/france.state") - 1)); do
   head -c "$cut" "$work/france.state" >"$work/cut.state"
   bad "the first $cut bytes of a state" 1 "cut.state: (is no saved session|is cut short|has $cut bytes)" \
