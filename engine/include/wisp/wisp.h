@@ -366,7 +366,7 @@ WISP_API wisp_status wisp_session_save(wisp_session *session, wisp_output_fn wri
 
 /* Replaces what the session holds by a saved state; source: not its synthetic kind, only needed for the call. FORMAT: not a
  * state, damaged or cut short; UNSUPPORTED: of another model, KV type or version; CONTEXT_FULL: of more tokens than there is
- * room for; IO, MEMORY: could not be read. After these the session is as it was; after DEVICE it may hold nothing. */
+ * room for; IO: could not be read. After these the session is as it was; after DEVICE or MEMORY it may hold nothing. */
 WISP_API wisp_status wisp_session_load(wisp_session *session, const wisp_model_source *source);
 
 /* ---- Conversion --------------------------------------------------------------------------------------------------- */
