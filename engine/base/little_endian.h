@@ -28,6 +28,11 @@ static inline void wisp_store_u32(uint8_t *p, uint32_t value) {
   wisp_store_u16(p + 2, (uint16_t)(value >> 16));
 }
 
+static inline void wisp_store_u64(uint8_t *p, uint64_t value) {
+  wisp_store_u32(p, (uint32_t)value);
+  wisp_store_u32(p + 4, (uint32_t)(value >> 32));
+}
+
 static inline float wisp_float_of_bits(uint32_t bits) {
   float value;
   memcpy(&value, &bits, sizeof value);

@@ -158,7 +158,7 @@ static wisp_status cpu_timeline_create(wisp_timeline **out, wisp_executor *base,
   if (context == 0) return wisp_fail(executor->host, WISP_ERROR_ARGUMENT, "context: 0 tokens, at least 1 is needed");
   cpu_timeline *t = wisp_host_alloc(executor->host, 1, sizeof *t);
   if (!t) return wisp_fail_memory(executor->host, "timeline", sizeof *t);
-  t->base = (wisp_timeline){.executor = base, .context = context};
+  t->base = (wisp_timeline){.executor = base, .context = context, .kv_type = kv_type};
   t->pass = (wisp_cpu_pass){.plan = executor->plan,
                             .kernels = &executor->kernels,
                             .weights = &executor->weights,
@@ -244,6 +244,37 @@ static void cpu_truncate(wisp_timeline *base, uint32_t length) {
   if (length < base->length) base->length = length;
 }
 
+/* The rows of a slot's first length tokens, and how many bytes they are. */
+static uint8_t *slot_rows(const cpu_timeline *t, uint32_t slot, uint32_t length, size_t *bytes) {
+  const wisp_cpu_pass *pass = &t->pass;
+  const size_t row = (size_t)wisp_plan_kv_row_bytes(pass->plan, (uint32_t)wisp_kv_type_bytes(pass->kv_type));
+  *bytes = length * row;
+  return pass->cache + (size_t)slot * pass->context * row;
+}
+
+static wisp_status cpu_kv_read(wisp_timeline *base, wisp_output_fn write, void *user) {
+  const cpu_timeline *t = (const cpu_timeline *)base;
+  for (uint32_t slot = 0; slot < t->pass.plan->kv_slots; slot++) {
+    size_t bytes;
+    const uint8_t *rows = slot_rows(t, slot, base->length, &bytes);
+    if (!write(user, rows, bytes)) return WISP_ERROR_IO;
+  }
+  return WISP_OK;
+}
+
+static wisp_status cpu_kv_write(wisp_timeline *base, uint32_t length, const uint8_t *rows) {
+  cpu_timeline *t = (cpu_timeline *)base;
+  for (uint32_t slot = 0; slot < t->pass.plan->kv_slots; slot++) {
+    size_t bytes;
+    uint8_t *to = slot_rows(t, slot, length, &bytes);
+    memcpy(to, rows, bytes);
+    rows += bytes;
+  }
+  base->length = length;
+  t->last_length = 0;
+  return WISP_OK;
+}
+
 /* ---- Figures ------------------------------------------------------------------------------------------------------ */
 
 static void cpu_get_stats(wisp_executor *base, wisp_engine_stats *stats) {
@@ -289,6 +320,8 @@ const wisp_executor_api wisp_cpu_executor = {
     .last_logits = cpu_last_logits,
     .greedy = cpu_greedy,
     .truncate = cpu_truncate,
+    .kv_read = cpu_kv_read,
+    .kv_write = cpu_kv_write,
     .get_stats = cpu_get_stats,
     .pipelines = cpu_pipelines,
     .copy_bandwidth = cpu_copy_bandwidth,

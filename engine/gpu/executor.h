@@ -73,6 +73,8 @@ wisp_status wisp_gpu_last_logits(wisp_timeline *timeline, float *logits);
 wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made);
 wisp_status wisp_gpu_profile(wisp_timeline *timeline, uint32_t tokens, double *op_ns);
 void wisp_gpu_truncate(wisp_timeline *timeline, uint32_t length);
+wisp_status wisp_gpu_kv_read(wisp_timeline *timeline, wisp_output_fn write, void *user); /* kv_transfer.c */
+wisp_status wisp_gpu_kv_write(wisp_timeline *timeline, uint32_t length, const uint8_t *rows);
 
 /* wvk_status as wisp_status; the runtime has said what happened. */
 wisp_status wisp_gpu_status(wvk_status status);

@@ -183,6 +183,7 @@ wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *ex
   if (!t) return wisp_fail_memory(e->host, "timeline", sizeof *t);
   t->base.executor = executor;
   t->base.context = context;
+  t->base.kv_type = kv_type;
   t->executor = e;
   t->context = e->context;
   t->context.kv_f32 = kv_type == WISP_KV_F32;

@@ -30,15 +30,10 @@ static void put_u32(wisp_gguf_fields *f, uint32_t value) {
   if (at) wisp_store_u32(at, value);
 }
 
-static void store_u64(uint8_t *at, uint64_t value) {
-  wisp_store_u32(at, (uint32_t)value);
-  wisp_store_u32(at + 4, (uint32_t)(value >> 32));
-}
-
 static void put_text(wisp_gguf_fields *f, wisp_text text) {
   uint8_t *at = extend(f, 8 + (size_t)text.size);
   if (!at) return;
-  store_u64(at, text.size);
+  wisp_store_u64(at, text.size);
   if (text.size) memcpy(at + 8, text.bytes, (size_t)text.size);
 }
 
@@ -88,11 +83,11 @@ void wisp_fields_array(wisp_gguf_fields *fields, const char *key, wisp_gguf_type
   put_u32(fields, (uint32_t)element);
   fields->open_array = fields->size;
   uint8_t *at = extend(fields, 8);
-  if (at) store_u64(at, 0);
+  if (at) wisp_store_u64(at, 0);
 }
 
 static void count_element(wisp_gguf_fields *f) {
-  if (f->status == WISP_OK) store_u64(f->bytes + f->open_array, wisp_load_u64(f->bytes + f->open_array) + 1);
+  if (f->status == WISP_OK) wisp_store_u64(f->bytes + f->open_array, wisp_load_u64(f->bytes + f->open_array) + 1);
 }
 
 void wisp_fields_add_text(wisp_gguf_fields *fields, wisp_text value) {
@@ -118,6 +113,6 @@ void wisp_fields_add_bool(wisp_gguf_fields *fields, bool value) {
 
 wisp_status wisp_fields_finish(wisp_gguf_fields *fields) {
   if (fields->status != WISP_OK) return wisp_fail_memory(fields->host, "the model's metadata", fields->capacity * 2);
-  store_u64(fields->bytes + COUNT_AT, fields->count);
+  wisp_store_u64(fields->bytes + COUNT_AT, fields->count);
   return WISP_OK;
 }

@@ -80,6 +80,10 @@ wisp_status wisp_model_synthesize(wisp_model *model, const wisp_host *host, cons
 
 void wisp_model_close(wisp_model *model); /* accepts a zeroed struct */
 
+/* A hash of all that decides what the model computes: hyper-parameters, vectors, and every byte of every matrix, of which it
+ * reads all (base/hash.h). The name and the context length do not count. */
+uint64_t wisp_model_fingerprint(const wisp_model *model);
+
 uint64_t wisp_model_parameters(const wisp_model *model);
 uint64_t wisp_model_weight_bytes(const wisp_model *model);
 /* "w8a8" with int8 activations, otherwise the most frequent dtype among the matrices, by weights. */

@@ -19,6 +19,7 @@ struct wisp_engine {
   wisp_executor *executor; /* NULL unless WISP_LOAD_ALL */
   uint32_t max_context;
   double load_ms, init_ms;
+  _Atomic uint64_t fingerprint; /* of the model; 0 = not computed yet */
 };
 
 #endif

@@ -15,6 +15,7 @@ typedef struct wisp_executor {
 typedef struct wisp_timeline { /* likewise */
   wisp_executor *executor;
   uint32_t context;         /* tokens there is room for */
+  wisp_kv_type kv_type;     /* of the cache */
   uint32_t length;          /* tokens evaluated: their K and V are in the cache */
   const atomic_int *cancel; /* set to 1 by another thread: stop soon with CANCELLED; checked between steps */
   void (*progress)(void *user, uint32_t length); /* NULL, or called by append after each batch */
@@ -65,6 +66,14 @@ typedef struct wisp_executor_api {
 
   /* Forgets tokens from length on; the last logits are unknown then (the caller appends next). */
   void (*truncate)(wisp_timeline *timeline, uint32_t length);
+
+  /* Hands over the rows of the tokens held, [kv_slots][length][K: kv_width | V: kv_width] in the timeline's KV type, in order
+   * and in pieces of any size. Where write says false: IO, not logged. */
+  wisp_status (*kv_read)(wisp_timeline *timeline, wisp_output_fn write, void *user);
+
+  /* Replaces all that is held by length <= context tokens with these rows, as kv_read gives them; the last logits are unknown
+   * then. On failure nothing is held. */
+  wisp_status (*kv_write)(wisp_timeline *timeline, uint32_t length, const uint8_t *rows);
 
   /* Fills device, threads, counters and byte counts of stats. */
   void (*get_stats)(wisp_executor *executor, wisp_engine_stats *stats);

@@ -4,6 +4,7 @@
 
 #include "session/engine.h"
 #include "session/sampler.h"
+#include "session/state.h"
 
 struct wisp_session {
   wisp_engine *engine;
@@ -122,13 +123,19 @@ static wisp_status cancelled(wisp_session *s) {
   return wisp_fail(&s->engine->host, WISP_ERROR_CANCELLED, "cancelled");
 }
 
-wisp_status wisp_session_append(wisp_session *session, const int32_t *ids, size_t count, wisp_logits which, float *logits) {
-  const wisp_host *host = &session->engine->host;
-  const uint32_t vocabulary = session->engine->model.vocabulary;
-  session->cancel = 0;
+static wisp_status check_ids(const wisp_session *s, const int32_t *ids, size_t count) {
+  const uint32_t vocabulary = s->engine->model.vocabulary;
   for (size_t i = 0; i < count; i++)
     if (ids[i] < 0 || (uint32_t)ids[i] >= vocabulary)
-      return wisp_fail(host, WISP_ERROR_ARGUMENT, "token id %d is outside the vocabulary of %u", ids[i], vocabulary);
+      return wisp_fail(&s->engine->host, WISP_ERROR_ARGUMENT, "token id %d is outside the vocabulary of %u", ids[i],
+                       vocabulary);
+  return WISP_OK;
+}
+
+wisp_status wisp_session_append(wisp_session *session, const int32_t *ids, size_t count, wisp_logits which, float *logits) {
+  const wisp_host *host = &session->engine->host;
+  session->cancel = 0;
+  WISP_TRY(check_ids(session, ids, count));
   if (which != WISP_LOGITS_NONE && !logits) return wisp_fail(host, WISP_ERROR_ARGUMENT, "no room given for the logits");
   if (count > session->timeline->context - session->timeline->length) return context_full(session, count);
   if (!count) return WISP_OK;
@@ -138,6 +145,22 @@ wisp_status wisp_session_append(wisp_session *session, const int32_t *ids, size_
   const wisp_status status = append(session, ids, count, which, logits);
   session->timeline->progress = NULL;
   return status == WISP_ERROR_CANCELLED ? cancelled(session) : status;
+}
+
+wisp_status wisp_session_prompt(wisp_session *session, const int32_t *ids, size_t count, float *logits, uint32_t *reused) {
+  const wisp_host *host = &session->engine->host;
+  uint32_t same = 0;
+  if (reused) *reused = 0;
+  if (!count) return wisp_fail(host, WISP_ERROR_ARGUMENT, "a prompt needs at least one token");
+  WISP_TRY(check_ids(session, ids, count));
+  if (count > session->timeline->context)
+    return wisp_fail(host, WISP_ERROR_CONTEXT_FULL,
+                     "context full: the prompt has %zu tokens, there is room for %u; use a larger context (--ctx)", count,
+                     session->timeline->context);
+  while (same < session->timeline->length && same + 1 < count && session->ids[same] == ids[same]) same++;
+  if (reused) *reused = same;
+  cut(session, same);
+  return wisp_session_append(session, ids + same, count - same, logits ? WISP_LOGITS_LAST : WISP_LOGITS_NONE, logits);
 }
 
 /* After a truncate the last token is evaluated again; its K and V stay what they are, so a failure leaves it held. */
@@ -205,4 +228,18 @@ wisp_status wisp_session_generate(wisp_session *session, const wisp_generate_par
     }
   }
   return WISP_OK;
+}
+
+wisp_status wisp_session_save(wisp_session *session, wisp_output_fn write, void *user) {
+  return wisp_state_save(session->engine, session->timeline, session->ids, write, user);
+}
+
+wisp_status wisp_session_load(wisp_session *session, const wisp_model_source *source) {
+  wisp_state state;
+  WISP_TRY(wisp_state_open(&state, session->engine, session->timeline, source));
+  session->logits_known = false;
+  const wisp_status status = session->engine->executor->api->kv_write(session->timeline, state.length, state.rows);
+  for (uint32_t i = 0; i < session->timeline->length; i++) session->ids[i] = wisp_state_id(&state, i);
+  wisp_state_close(&state, &session->engine->host);
+  return status;
 }

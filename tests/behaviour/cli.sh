@@ -151,6 +151,40 @@ else
 fi
 if printf 'Count.\n' | "$wisp" chat "${cpu[@]}" -m "$model" --ctx 40 -n 100 >"$out" 2>"$err" && grep -q '/reset' "$err"; then pass; else fail "chat with a full context" "does not offer /reset"; fi
 
+# ---- States --------------------------------------------------------------------------------------------------------
+cp "$model" "$work/other.gguf" && printf '\001' | dd of="$work/other.gguf" bs=1 seek=$((size - 5000)) conv=notrunc status=none
+question=(-p "What is the capital of France?" -n 24)
+good "run --save-state" "${ask[@]}" "${question[@]}" --save-state "$work/france.state"
+if cmp -s "$out" "$work/answer" && [ -s "$work/france.state" ] && ! compgen -G "$work/*.tmp" >/dev/null; then
+  pass
+else
+  fail "run --save-state" "another answer, no state or a temporary file"
+fi
+good "run --load-state" "${ask[@]}" "${question[@]}" --json --load-state "$work/france.state" --save-state "$work/again.state"
+json "the answer is the same" "d['text'] == open('$work/answer').read()"
+json "only the last token was read" 'd["prompt_reused"] == len(d["prompt_ids"]) - 1'
+if cmp -s "$work/france.state" "$work/again.state"; then pass; else fail "run --save-state" "the same session gave another state"; fi
+good "another question" "${ask[@]}" -p "What is the capital of Italy?" -n 24 --json --load-state "$work/france.state"
+json "what it shares was not read" '10 < d["prompt_reused"] < len(d["prompt_ids"]) - 1'
+cp "$out" "$work/italy.json"
+good "without a state" "${ask[@]}" -p "What is the capital of Italy?" -n 24 --json
+json "the answer is the same" "d['prompt_reused'] == 0 and d['ids'] == json.load(open('$work/italy.json'))['ids']"
+for cut in 1 8 12 16 24 32 40 48 100 $(($(stat -c %s "$work/france.state") - 1)); do
+  head -c "$cut" "$work/france.state" >"$work/cut.state"
+  bad "the first $cut bytes of a state" 1 "cut.state: (is no saved session|is cut short|has $cut bytes)" \
+    "${ask[@]}" "${question[@]}" --load-state "$work/cut.state"
+done
+cp "$work/france.state" "$work/damaged.state"
+printf '\125\252' | dd of="$work/damaged.state" bs=1 seek=20000 conv=notrunc status=none
+bad "a damaged state" 1 "damaged.state: is damaged" "${ask[@]}" "${question[@]}" --load-state "$work/damaged.state"
+bad "a state that is none" 1 "text.gguf: is no saved session" "${ask[@]}" "${question[@]}" --load-state "$work/text.gguf"
+bad "a missing state" 1 "none.state: cannot open" "${ask[@]}" "${question[@]}" --load-state "$work/none.state"
+bad "a state of another KV type" 1 "K and V are f16, the session's f32" "${ask[@]}" "${question[@]}" --kv f32 --load-state "$work/france.state"
+bad "a state of another model" 1 "france.state: was saved with another model" \
+  "$wisp" run "${cpu[@]}" -m "$work/other.gguf" "${question[@]}" --load-state "$work/france.state"
+run "${ask[@]}" "${question[@]}" --save-state "$work"
+if [ $code -eq 1 ] && grep -q 'is a folder' "$err" && cmp -s "$out" "$work/answer"; then pass; else fail "--save-state FOLDER" "exit code $code"; fi
+
 good "tokenize" "$wisp" tokenize -m "$model" "Hello world"
 text "ids on one line" '^[0-9]+( [0-9]+)*.$'
 cp "$out" "$work/ids"
@@ -228,6 +262,8 @@ if python3 -c 'import json, sys; sys.exit(not any(e["backend"] == "vulkan" and e
   bad "unknown device index" 1 "vulkan:77|device 77|index 77" "$wisp" run -m "$model" -p hi --device vulkan:77
   good "run on Vulkan" "$wisp" run -m "$model" -p "What is the capital of France?" -n 24 --device vulkan --json
   json "the same answer as the CPU" "d['backend'] == 'vulkan' and d['text'] == open('$work/answer').read()"
+  good "a state of the CPU on Vulkan" "$wisp" run -m "$model" "${question[@]}" --device vulkan --json --load-state "$work/france.state"
+  json "it goes on there" "d['prompt_reused'] == len(d['prompt_ids']) - 1 and d['text'] == open('$work/answer').read()"
   good "bench on both" "$bench" -m "$model" -p 8 -n 4 -r 1 --json "$work/rows.json"
   text "GPU beside CPU" 'GPU/CPU.*faster here: pp8 (vulkan|cpu) \([0-9.]+x\), tg4'
   cp "$work/rows.json" "$out"

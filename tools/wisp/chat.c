@@ -20,7 +20,6 @@ typedef struct chat {
   const char *system;     /* or NULL */
   wisp_message *messages; /* [count]; contents are owned */
   size_t count, room;
-  int32_t *held; /* [wisp_session_length]: the tokens in the session, room for its whole context */
   bool stats;
 } chat;
 
@@ -48,18 +47,6 @@ static bool reset(chat *talk) {
   return !talk->system || add_message(talk, "system", talk->system);
 }
 
-/* How many of the session's tokens are the beginning of ids; at least one of ids is left to append. */
-static uint32_t common_prefix(const chat *talk, const tokens *ids) {
-  uint32_t length = wisp_session_length(talk->session), same = 0;
-  while (same < length && same + 1 < ids->count && talk->held[same] == ids->ids[same]) same++;
-  return same;
-}
-
-static void hold(chat *talk, uint32_t from, const int32_t *ids, size_t count) {
-  uint32_t length = wisp_session_length(talk->session);
-  for (size_t i = 0; i < count && from + i < length; i++) talk->held[from + i] = ids[i];
-}
-
 /* Takes one turn; returns an exit code, REPORT_DONE to go on. */
 static int turn(chat *talk, const char *text) {
   size_t before = talk->count;
@@ -74,24 +61,18 @@ static int turn(chat *talk, const char *text) {
     free(ids.ids);
     return REPORT_DONE;
   }
-  uint32_t same = common_prefix(talk, &ids);
-  wisp_status status = wisp_session_truncate(talk->session, same);
-  if (status == WISP_OK) {
-    reply made = {.out = stdout};
-    status = reply_make(&made, talk->engine, talk->session, ids.ids + same, ids.count - same, talk->max_tokens, false);
-    hold(talk, same, ids.ids + same, ids.count - same);
-    hold(talk, (uint32_t)ids.count, made.ids, made.count);
-    putchar('\n');
-    fflush(stdout);
-    if (!add_message(talk, "assistant", made.text ? made.text : "")) status = WISP_ERROR_MEMORY;
-    if (status == WISP_ERROR_CONTEXT_FULL) {
-      report_forget();
-      fprintf(stderr, "The context of %u tokens is full: /reset begins a new conversation.\n", context);
-      status = WISP_OK;
-    }
-    if (status == WISP_OK && talk->stats) reply_print_stats(&made, ids.count - same);
-    reply_free(&made);
+  reply made = {.out = stdout};
+  wisp_status status = reply_make(&made, talk->engine, talk->session, ids.ids, ids.count, talk->max_tokens, false);
+  putchar('\n');
+  fflush(stdout);
+  if (!add_message(talk, "assistant", made.text ? made.text : "")) status = WISP_ERROR_MEMORY;
+  if (status == WISP_ERROR_CONTEXT_FULL) {
+    report_forget();
+    fprintf(stderr, "The context of %u tokens is full: /reset begins a new conversation.\n", context);
+    status = WISP_OK;
   }
+  if (status == WISP_OK && talk->stats) reply_print_stats(&made, ids.count);
+  reply_free(&made);
   free(ids.ids);
   return status == WISP_OK ? REPORT_DONE : report_status(status);
 }
@@ -139,12 +120,10 @@ static int run_chat(const model_options *model, const wisp_session_params *param
   }
   if (code == REPORT_DONE) {
     talk->engine = engine;
-    talk->held = malloc(wisp_session_context(talk->session) * sizeof *talk->held);
-    code = talk->held ? talk_until_end(talk) : report_error("out of memory for the conversation");
+    code = talk_until_end(talk);
   }
   drop_messages(talk, 0);
   free(talk->messages);
-  free(talk->held);
   wisp_session_destroy(&talk->session);
   wisp_engine_destroy(&engine);
   return code;

@@ -62,7 +62,7 @@ wisp_status reply_make(reply *made, const wisp_engine *engine, wisp_session *ses
                        uint32_t max_tokens, bool ignore_end) {
   *made = (reply){.out = made->out, .engine = engine};
   /* One more than there is room for, so that a full context is told from a finished reply. */
-  uint32_t room = wisp_session_context(session) - wisp_session_length(session) - (uint32_t)count + 1;
+  uint32_t room = wisp_session_context(session) - (uint32_t)count + 1;
   if (max_tokens > room) max_tokens = room;
   made->ids = malloc(max_tokens * sizeof *made->ids);
   if (!made->ids) return WISP_ERROR_MEMORY;
@@ -71,7 +71,7 @@ wisp_status reply_make(reply *made, const wisp_engine *engine, wisp_session *ses
   running = session;
   platform_on_interrupt(interrupt);
   made->start_ms = platform_now_ms();
-  wisp_status status = wisp_session_append(session, ids, count, WISP_LOGITS_NONE, NULL);
+  wisp_status status = wisp_session_prompt(session, ids, count, NULL, &made->reused);
   double prompt_end = platform_now_ms();
   made->prompt_ms = prompt_end - made->start_ms;
   if (status == WISP_OK && !interrupted) {
@@ -107,9 +107,12 @@ double reply_rate(double count, double ms) {
 void reply_print_stats(const reply *made, size_t prompt_count) {
   wisp_engine_stats stats;
   wisp_engine_get_stats(made->engine, &stats);
-  fprintf(stderr, "prompt %zu tokens, %.1f tok/s; reply %u tokens, %.1f tok/s; first token after %.0f ms; on %s\n",
-          prompt_count, reply_rate((double)prompt_count, made->prompt_ms), made->count,
-          reply_rate(made->count, made->decode_ms), made->first_ms, stats.device.name);
+  const size_t evaluated = prompt_count - made->reused;
+  char known[48] = "";
+  if (made->reused) snprintf(known, sizeof known, " (%u more were known)", made->reused);
+  fprintf(stderr, "prompt %zu tokens%s, %.1f tok/s; reply %u tokens, %.1f tok/s; first token after %.0f ms; on %s\n", evaluated,
+          known, reply_rate((double)evaluated, made->prompt_ms), made->count, reply_rate(made->count, made->decode_ms),
+          made->first_ms, stats.device.name);
 }
 
 void reply_free(reply *made) {

@@ -13,7 +13,8 @@ typedef struct reply {
   size_t size, room, printed;
   int32_t *ids; /* [count], owned */
   uint32_t count;
-  double prompt_ms; /* evaluating what was appended */
+  uint32_t reused;  /* tokens of the prompt that the session held already */
+  double prompt_ms; /* evaluating the others */
   double decode_ms; /* generating */
   double first_ms;  /* from the start of the append to the first token; 0 = none came */
   bool interrupted; /* Ctrl-C */
@@ -23,14 +24,15 @@ typedef struct reply {
   bool out_of_memory;
 } reply;
 
-/* Appends count ids to the session and generates up to max_tokens. CANCELLED is reported as WISP_OK with interrupted set. */
+/* Makes the session hold the prompt's count ids, and generates up to max_tokens behind them. CANCELLED is reported as WISP_OK
+ * with interrupted set. */
 wisp_status reply_make(reply *made, const wisp_engine *engine, wisp_session *session, const int32_t *ids, size_t count,
                        uint32_t max_tokens, bool ignore_end);
 
 /* "end" of text or turn, max_tokens ("length"), "context" full, or "stopped". */
 const char *reply_finish(const reply *made, wisp_status status);
 
-/* Prompt and decode speed on stderr. */
+/* Prompt and decode speed on stderr; prompt_count: of reply_make. */
 void reply_print_stats(const reply *made, size_t prompt_count);
 
 double reply_rate(double count, double ms); /* tokens per second, 0 for none */

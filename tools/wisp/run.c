@@ -8,6 +8,7 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/model.h"
+#include "common/output.h"
 #include "common/platform.h"
 #include "common/report.h"
 #include "reply.h"
@@ -18,6 +19,7 @@ typedef struct run_options {
   model_options model;
   wisp_session_params session;
   const char *prompt, *file, *system;
+  const char *load_state, *save_state; /* files, or NULL */
   uint32_t max_tokens;
   unsigned kv;
   bool raw, json, ignore_end;
@@ -33,6 +35,7 @@ static void print_json(const wisp_engine *engine, const tokens *prompt, const re
   json_open_array(&out, "prompt_ids");
   for (size_t i = 0; i < prompt->count; i++) json_integer(&out, NULL, prompt->ids[i]);
   json_close_array(&out);
+  json_integer(&out, "prompt_reused", made->reused);
   json_open_array(&out, "ids");
   for (uint32_t i = 0; i < made->count; i++) json_integer(&out, NULL, made->ids[i]);
   json_close_array(&out);
@@ -41,7 +44,7 @@ static void print_json(const wisp_engine *engine, const tokens *prompt, const re
   json_number(&out, "init_ms", stats.init_ms);
   json_number(&out, "prompt_ms", made->prompt_ms);
   json_number(&out, "decode_ms", made->decode_ms);
-  json_number(&out, "prompt_tok_per_s", reply_rate((double)prompt->count, made->prompt_ms));
+  json_number(&out, "prompt_tok_per_s", reply_rate((double)(prompt->count - made->reused), made->prompt_ms));
   json_number(&out, "tok_per_s", reply_rate(made->count, made->decode_ms));
   json_number(&out, "first_token_ms", made->first_ms);
   json_close_object(&out);
@@ -94,6 +97,18 @@ static int answer(const run_options *options, const wisp_engine *engine, wisp_se
   return code;
 }
 
+static int load_state(wisp_session *session, const char *path) {
+  const wisp_model_source source = {.path = path, .fd = -1};
+  const wisp_status status = wisp_session_load(session, &source);
+  return status == WISP_OK ? REPORT_DONE : report_status(status);
+}
+
+static int save_state(wisp_session *session, const char *path) {
+  output out;
+  const int code = output_open(&out, path);
+  return code == REPORT_DONE ? output_close(&out, wisp_session_save(session, output_write, &out)) : code;
+}
+
 static int run(const run_options *options, const char *text, size_t size) {
   wisp_engine *engine = NULL;
   wisp_session *session = NULL;
@@ -102,8 +117,11 @@ static int run(const run_options *options, const char *text, size_t size) {
   if (code == REPORT_DONE) code = prompt_tokens(options, engine, text, size, &prompt);
   if (code == REPORT_DONE) {
     wisp_status status = wisp_session_create(&session, engine, &options->session);
-    code = status == WISP_OK ? answer(options, engine, session, &prompt) : report_status(status);
+    if (status != WISP_OK) code = report_status(status);
   }
+  if (code == REPORT_DONE && options->load_state) code = load_state(session, options->load_state);
+  if (code == REPORT_DONE) code = answer(options, engine, session, &prompt);
+  if (code == REPORT_DONE && options->save_state) code = save_state(session, options->save_state);
   free(prompt.ids);
   wisp_session_destroy(&session);
   wisp_engine_destroy(&engine);
@@ -121,6 +139,9 @@ int command_run(int argc, char **argv) {
       SAMPLING_OPTIONS(o.session, o.kv),
       ARG_FLAG("--raw", NULL, &o.raw, "continue the text; no chat template"),
       ARG_TEXT("--system", NULL, &o.system, "TEXT", "system message of the chat template"),
+      ARG_TEXT("--load-state", NULL, &o.load_state, "FILE",
+               "begin with a saved state: what the prompt shares with it is not read"),
+      ARG_TEXT("--save-state", NULL, &o.save_state, "FILE", "save prompt and answer as the session holds them"),
       ARG_FLAG("--ignore-eos", NULL, &o.ignore_end, "go on past the end of text"),
       ARG_FLAG("--json", NULL, &o.json, "print one object with text, ids and timings at the end"),
       MODEL_OPTION_VERBOSE(o.model),

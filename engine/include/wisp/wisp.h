@@ -322,6 +322,12 @@ typedef enum wisp_logits {
 WISP_API wisp_status wisp_session_append(wisp_session *session, const int32_t *ids, size_t count, wisp_logits which,
                                          float *logits);
 
+/* Makes the session hold exactly these count >= 1 tokens: keeps what it holds of their beginning, forgets the rest, and runs
+ * the others, at least the last one. *reused: how many were kept; may be NULL. logits: [vocabulary] of the last token, or NULL.
+ * Errors as wisp_session_append; with CONTEXT_FULL and ARGUMENT the session is as it was. */
+WISP_API wisp_status wisp_session_prompt(wisp_session *session, const int32_t *ids, size_t count, float *logits,
+                                         uint32_t *reused);
+
 /* Called for each new token; false stops. */
 typedef bool (*wisp_token_fn)(void *user, int32_t id);
 
@@ -348,10 +354,22 @@ WISP_API wisp_status wisp_session_profile(wisp_session *session, uint32_t tokens
  */
 WISP_API void wisp_session_cancel(wisp_session *session);
 
-/* ---- Conversion --------------------------------------------------------------------------------------------------- */
+/* ---- States of sessions ------------------------------------------------------------------------------------------- */
 
 /* Takes the next bytes of a file that is written from front to back; false stops (then the call returns IO). */
 typedef bool (*wisp_output_fn)(void *user, const void *data, size_t size);
+
+/* Writes the tokens that the session holds with their K and V (docs/formats.md), so that a later session on any device goes on
+ * from there without running them; not the sampler. The first save or load of an engine reads all weights once, to know the
+ * model again. Errors: IO (write said false); DEVICE, MEMORY (reading back from the device). */
+WISP_API wisp_status wisp_session_save(wisp_session *session, wisp_output_fn write, void *user);
+
+/* Replaces what the session holds by a saved state; source: not its synthetic kind, only needed for the call. FORMAT: not a
+ * state, damaged or cut short; UNSUPPORTED: of another model, KV type or version; CONTEXT_FULL: of more tokens than there is
+ * room for; IO: could not be read. After these the session is as it was; after DEVICE or MEMORY it may hold nothing. */
+WISP_API wisp_status wisp_session_load(wisp_session *session, const wisp_model_source *source);
+
+/* ---- Conversion --------------------------------------------------------------------------------------------------- */
 
 /* fraction in [0, 1] of the work is done; false stops (then the call returns CANCELLED). From the calling thread. */
 typedef bool (*wisp_continue_fn)(void *user, float fraction);
