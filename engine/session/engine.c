@@ -9,6 +9,7 @@
 #include "cpu/cpu.h"
 #include "gpu/gpu.h"
 #include "gpu/kernels.h"
+#include "session/auto.h"
 
 static double now_ms(void) {
   struct timespec t;
@@ -38,26 +39,13 @@ wisp_status wisp_devices(const wisp_host *host, wisp_device_info *infos, uint32_
   return WISP_OK;
 }
 
-/* What "cpu", "vulkan", "vulkan:INDEX" and "auto" mean. index -1: the best GPU. */
+/* What "cpu", "vulkan" and "vulkan:INDEX" mean. index -1: the best GPU. */
 typedef struct choice {
   const wisp_executor_api *api;
   int32_t index;
 } choice;
 
-/* auto: the best GPU that is one; a software Vulkan device is only ever slower than the CPU itself. */
-static wisp_status choose_auto(const wisp_host *host, choice *result) {
-  wisp_device_info infos[16];
-  uint32_t count;
-  *result = (choice){&wisp_cpu_executor, -1};
-  WISP_TRY(wisp_devices(host, infos, 16, &count));
-  for (uint32_t i = 0; i < count && i < 16; i++)
-    if (infos[i].usable && !strcmp(infos[i].backend, "vulkan") && strcmp(infos[i].kind, "software"))
-      *result = (choice){&wisp_gpu_executor, -1};
-  return WISP_OK;
-}
-
 static wisp_status choose_device(const wisp_host *host, const char *device, choice *result) {
-  if (!device || !strcmp(device, "auto")) return choose_auto(host, result);
   *result = (choice){&wisp_gpu_executor, -1};
   if (!strcmp(device, "cpu")) result->api = &wisp_cpu_executor;
   if (!strcmp(device, "cpu") || !strcmp(device, "vulkan")) return WISP_OK;
@@ -103,8 +91,9 @@ static void release_bytes(void *user, const void *data, uint64_t size) {
 }
 
 static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p) {
-  choice device;
-  WISP_TRY(choose_device(&e->host, p->device, &device));
+  const bool is_auto = !p->device || !strcmp(p->device, "auto");
+  choice device = {NULL, -1};
+  if (!is_auto) WISP_TRY(choose_device(&e->host, p->device, &device));
   const wisp_executor_params params = {.host = &e->host,
                                        .plan = &e->plan,
                                        .device_index = device.index,
@@ -117,7 +106,10 @@ static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p) {
                                        .progress_user = p->progress_user,
                                        .release = e->file.gguf ? release_bytes : NULL,
                                        .release_user = e};
-  return device.api->create(&e->executor, &params);
+  if (!is_auto) return device.api->create(&e->executor, &params);
+  WISP_TRY(wisp_auto_create(&e->executor, &params, e->choice));
+  wisp_log(&e->host, WISP_LOG_INFO, "auto: %s", e->choice);
+  return WISP_OK;
 }
 
 wisp_status wisp_engine_create(wisp_engine **engine, const wisp_engine_params *params) {
@@ -231,7 +223,8 @@ uint32_t wisp_engine_pipelines(const wisp_engine *engine, wisp_pipeline_info *in
 }
 
 void wisp_engine_get_stats(const wisp_engine *engine, wisp_engine_stats *stats) {
-  *stats = (wisp_engine_stats){.decode = "", .kernels = "", .load_ms = engine->load_ms, .init_ms = engine->init_ms};
+  *stats = (wisp_engine_stats){
+      .choice = engine->choice, .decode = "", .kernels = "", .load_ms = engine->load_ms, .init_ms = engine->init_ms};
   if (engine->executor) engine->executor->api->get_stats(engine->executor, stats);
 }
 

@@ -17,6 +17,7 @@ struct wisp_engine {
   wisp_model model;
   wisp_plan plan;
   wisp_executor *executor; /* NULL unless WISP_LOAD_ALL */
+  char choice[256];        /* what "auto" chose and why; empty elsewhere */
   uint32_t max_context;
   double load_ms, init_ms;
   _Atomic uint64_t fingerprint; /* of the model; 0 = not computed yet */

@@ -113,6 +113,7 @@ void reply_print_stats(const reply *made, size_t prompt_count) {
   fprintf(stderr, "prompt %zu tokens%s, %.1f tok/s; reply %u tokens, %.1f tok/s; first token after %.0f ms; on %s\n", evaluated,
           known, reply_rate((double)evaluated, made->prompt_ms), made->count, reply_rate(made->count, made->decode_ms),
           made->first_ms, stats.device.name);
+  if (*stats.choice) fprintf(stderr, "auto: %s\n", stats.choice);
 }
 
 void reply_free(reply *made) {

@@ -50,6 +50,7 @@ static void print_json(const wisp_engine *engine, const tokens *prompt, const re
   json_close_object(&out);
   json_text(&out, "device", stats.device.name);
   json_text(&out, "backend", stats.device.backend);
+  if (*stats.choice) json_text(&out, "choice", stats.choice);
   json_text(&out, "finish", reply_finish(made, status));
   json_close_object(&out);
   json_end(&out);

@@ -211,6 +211,7 @@ WISP_API uint32_t wisp_engine_pipelines(const wisp_engine *engine, wisp_pipeline
 typedef struct wisp_engine_stats {
   wisp_device_info device;
   uint32_t threads;      /* CPU executor; 0 on Vulkan */
+  const char *choice;    /* what device "auto" chose and why; "" for other devices; the engine's */
   const char *decode;    /* Vulkan: "persistent: ..." or "dispatches: why" (docs/performance.md); "" elsewhere; the engine's */
   const char *kernels;   /* CPU executor: the kernel set, "avx2" (docs/performance.md); "" on Vulkan */
   double load_ms;        /* opening, checking and describing the file */
