@@ -240,6 +240,7 @@ static void measure_what_bounds(measure *m, measure_limits *limits) {
   wisp_engine_stats stats;
   wisp_engine_get_stats(m->engine, &stats);
   snprintf(limits->kernels, sizeof limits->kernels, "%s", stats.kernels);
+  snprintf(limits->decode, sizeof limits->decode, "%s", stats.decode);
   limits->token_bytes = (double)m->model.bytes_per_token;
   limits->token_gflop = (double)m->model.flops_per_token / 1e9;
   wisp_op_info *ops = calloc(OPS_MAX, sizeof *ops);

@@ -20,6 +20,7 @@ typedef struct measure_limits {
   double copy_gb_per_s;
   wisp_cpu_limits cpu;
   char kernels[16];                /* of the CPU */
+  char decode[200];                /* Vulkan: how a token is made, as in wisp_engine_stats */
   double token_bytes, token_gflop; /* of a token of a reply, nothing held before it */
   double prompt_gflop;             /* of a token of a prompt */
 } measure_limits;

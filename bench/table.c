@@ -38,6 +38,7 @@ static void print_start(FILE *file, const table_column *column) {
           number(item->load_ms, 0, load), number(item->init_ms, 0, init), number(item->first_token_ms, 0, first),
           number(column->limits.copy_gb_per_s, 1, copy), item->device);
   putc('\n', file);
+  if (*column->limits.decode) fprintf(file, "%-9s decode in %s\n", "", column->limits.decode);
 }
 
 /* What the CPU runs on, and what no kernel could beat here: reading all weights, multiplying with all of them. */
