@@ -71,7 +71,7 @@ Test(auto_device, named_device_is_no_choice) {
   fixture_close(&f);
 }
 
-Test(auto_device, trial_is_kept, .timeout = 120) {
+Test(auto_device, trial_is_kept) {
   pretend();
   fixture f;
   keeper k = {.size = 0};
@@ -85,7 +85,7 @@ Test(auto_device, trial_is_kept, .timeout = 120) {
   fixture_close(&f);
 }
 
-Test(auto_device, damaged_choice_is_made_anew, .timeout = 120) {
+Test(auto_device, damaged_choice_is_made_anew) {
   pretend();
   fixture f;
   keeper k = {.size = 0};
@@ -102,7 +102,7 @@ Test(auto_device, damaged_choice_is_made_anew, .timeout = 120) {
 }
 
 /* Every split of the phases makes the CPU's tokens. */
-Test(auto_device, phases_on_either_device, .timeout = 240) {
+Test(auto_device, phases_on_either_device) {
   fixture f;
   int32_t ids[PROMPT], expected[2 * REPLY], found[2 * REPLY];
   fixture_open(&f, "cpu", "tiny-ls");

@@ -45,7 +45,7 @@ static void same(const float *expected, const char *caps, const char *batch, con
 static const char *const families[] = {"", "kind=discrete", "kind=discrete,-cooperative_matrix", "kind=integrated", "tier0"};
 enum { FAMILIES = sizeof families / sizeof *families };
 
-Test(prompt_vulkan, batches_of_every_size, .timeout = 600) {
+Test(prompt_vulkan, batches_of_every_size) {
   enum { COUNT = 150 };
   static const char *const sizes[] = {"1", "2", "3", "7", "8", "9", "31", "64", "100", "512"};
   float *expected = last_logits("", "1", "q4_0", COUNT, true);
@@ -55,7 +55,7 @@ Test(prompt_vulkan, batches_of_every_size, .timeout = 600) {
   free(expected);
 }
 
-Test(prompt_vulkan, every_type, .timeout = 600) {
+Test(prompt_vulkan, every_type) {
   enum { COUNT = 70 };
   static const char *const types[] = {"f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"};
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
@@ -65,7 +65,7 @@ Test(prompt_vulkan, every_type, .timeout = 600) {
   }
 }
 
-Test(prompt_vulkan, long_context, .timeout = 600) {
+Test(prompt_vulkan, long_context) {
   enum { COUNT = 2048 };
   float *expected = last_logits("", "1", "q8_0", COUNT, true);
   for (size_t family = 0; family < FAMILIES; family++) same(expected, families[family], "512", "q8_0", COUNT);
