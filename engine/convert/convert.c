@@ -292,6 +292,8 @@ static wisp_status convert(conversion *c) {
   c->source = c->file.gguf;
   if (c->source->tensor_count == 0)
     return wisp_fail(c->host, WISP_ERROR_FORMAT, "%s: has no tensors; there is nothing to convert", c->source->name);
+  if (!wisp_gguf_find(c->source, "tokenizer.ggml.model"))
+    wisp_log(c->host, WISP_LOG_WARN, "%s: has no tokenizer, so the converted model takes only token ids", c->source->name);
   WISP_TRY(wisp_importance_open(&c->importance, c->host, &p->importance, c->source));
   if (c->scheme->activation) WISP_TRY(wisp_equalizer_open(&c->equalizer, c->host, &c->file, &c->importance));
 

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/limits.h"
+#include "base/clock.h"
 
 #include <string.h>
-#include <time.h>
-
-static double now_seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* ---- Memory ----------------------------------------------------------------------------------------------------------- */
 
@@ -45,9 +39,9 @@ static void read_part(void *argument, uint32_t part, uint32_t parts, uint32_t wo
 static double best_rate(wisp_threads *threads, wisp_task_fn task, void *argument, uint32_t parts, double bytes) {
   double best = 0;
   for (int i = 0; i < PASSES; i++) {
-    const double start = now_seconds();
+    const double start = wisp_now_s();
     wisp_threads_run(threads, task, argument, parts);
-    const double rate = bytes / (now_seconds() - start) / 1e9;
+    const double rate = bytes / (wisp_now_s() - start) / 1e9;
     if (rate > best) best = rate;
   }
   return best;

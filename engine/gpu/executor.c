@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "gpu/batch_kernels.h"
 #include "gpu/gpu.h"
 
@@ -341,12 +341,6 @@ static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos
   return count;
 }
 
-static double now_s(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static wisp_status time_copies(wvk_commands *commands, wvk_device *device, wvk_buffer *from, wvk_buffer *to, uint64_t size,
                                double *gb_per_s) {
   enum { COPIES = 8 };
@@ -357,10 +351,10 @@ static wisp_status time_copies(wvk_commands *commands, wvk_device *device, wvk_b
   }
   WISP_GPU_TRY(wvk_commands_end(commands));
   for (int run = 0; run < 3; run++) { /* the first one warms up; the best of the others counts */
-    const double start = now_s();
+    const double start = wisp_now_s();
     WISP_GPU_TRY(wvk_submit(device, &commands, 1));
     WISP_GPU_TRY(wvk_wait(commands, UINT64_MAX));
-    const double rate = 2.0 * COPIES * (double)size / (now_s() - start) / 1e9;
+    const double rate = 2.0 * COPIES * (double)size / (wisp_now_s() - start) / 1e9;
     if (run && rate > *gb_per_s) *gb_per_s = rate;
   }
   return WISP_OK;

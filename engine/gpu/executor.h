@@ -56,6 +56,10 @@ struct gpu_timeline {
 wisp_status wisp_gpu_record_op(gpu_timeline *timeline, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
                                uint32_t columns);
 
+/* bindings[0 .. WISP_BINDINGS): the timeline's buffers, and so many bytes of a weights buffer and of the KV cache. */
+void wisp_gpu_bindings(const gpu_timeline *timeline, uint32_t buffer, uint64_t weights_range, uint64_t kv_range,
+                       wvk_binding *bindings);
+
 /* Builds the pipelines of all ops for that KV type that are not there yet. A refused subgroup variant is replaced. */
 wisp_status wisp_gpu_build_pipelines(gpu_executor *executor, bool kv_f32);
 

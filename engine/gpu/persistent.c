@@ -12,7 +12,7 @@ enum {
   PHASES = 5,          /* qkv, attn_out, gate_up, down, head */
   SPLIT = 128,         /* positions a workgroup of attention takes */
   SPINS = 20000,       /* looks at a mail: over 10 ms, a hundred times what one takes */
-  REGISTERS = 65536,   /* of a core, 32 bits each: what every GPU of the list below has */
+  REGISTERS = 65536,   /* of a core, 32 bits each: what NVIDIA's cores have */
   WORKING = 64,        /* registers an invocation needs besides held weights */
   ROW_REGISTERS = 24,  /* for more rows of the KV slot */
   HOLDING_LOCAL = 512, /* leaves an invocation 128 registers: enough to hold a small model's block */
@@ -21,11 +21,8 @@ enum {
   MOST_UNIT_BYTES = 64 /* 16 words */
 };
 
-/* Where it was seen to work: vendor and least number of cores. */
-static const struct {
-  uint32_t vendor_id;
-  const char *seen;
-} known[] = {{0x10de, "NVIDIA H100"}};
+/* Vendors on whose discrete GPUs it is tried unasked. NVIDIA: seen to work on an H100. */
+static const uint32_t trusted[] = {0x10de};
 
 static void refuse(wisp_persistent *p, const char *format, ...) {
   va_list arguments;
@@ -54,8 +51,8 @@ static bool read_wish(wisp_persistent *p, const wvk_caps *caps, shape *wish) {
   if (text && strcmp(text, "1") && sscanf(text, "%ux%ux%u", &wish->groups, &wish->local, &wish->split) < 1)
     REFUSE("WISP_PERSISTENT=%.40s is not understood: 0, 1 or GROUPSxLOCAL", text);
   if (text) return true;
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    if (caps->vendor_id == known[i].vendor_id && caps->kind == WVK_KIND_DISCRETE) return true;
+  for (size_t i = 0; i < sizeof trusted / sizeof *trusted; i++)
+    if (caps->vendor_id == trusted[i] && caps->kind == WVK_KIND_DISCRETE) return true;
   REFUSE("not seen to work on %.80s; WISP_PERSISTENT=1 tries", caps->name);
 }
 
@@ -273,6 +270,12 @@ static void set_constants(wisp_persistent *p, const gpu_executor *e, const shape
 
 /* ---- Timelines ---- */
 
+static void give_up(gpu_executor *e, const char *why) {
+  pthread_mutex_lock(&e->mutex);
+  refuse(&e->persistent, "%s", why);
+  pthread_mutex_unlock(&e->mutex);
+}
+
 static wisp_status find_pipeline(gpu_executor *e, bool kv_f32, const wvk_pipeline **pipeline) {
   wisp_persistent *p = &e->persistent;
   wisp_status status = WISP_OK;
@@ -297,19 +300,9 @@ static wisp_status find_pipeline(gpu_executor *e, bool kv_f32, const wvk_pipelin
 static wisp_status create_set(gpu_timeline *t) {
   gpu_executor *e = t->executor;
   WISP_GPU_TRY(wvk_buffer_create(&t->persistent.mail, e->device, "mail", e->persistent.mail_bytes, WVK_MEMORY_DEVICE));
-  const wvk_binding weights = {e->weights.buffers[0], 0, wvk_buffer_size(e->weights.buffers[0])};
-  const wvk_binding kv = {t->kv, 0, wvk_buffer_size(t->kv)}, data = {t->data, 0, wvk_buffer_size(t->data)};
-  const wvk_binding bindings[WISP_PERSISTENT_BINDINGS] = {
-      [WISP_BIND_WEIGHTS_VEC4] = weights,
-      [WISP_BIND_WEIGHTS_WORD] = weights,
-      [WISP_BIND_KV_VEC4] = kv,
-      [WISP_BIND_KV_WORD] = kv,
-      [WISP_BIND_DATA_VEC4] = data,
-      [WISP_BIND_DATA] = data,
-      [WISP_BIND_STEP] = {t->step, 0, wvk_buffer_size(t->step)},
-      [WISP_BIND_TOKENS] = {t->tokens, 0, wvk_buffer_size(t->tokens)},
-      [WISP_BIND_MAIL] = {t->persistent.mail, 0, wvk_buffer_size(t->persistent.mail)},
-  };
+  wvk_binding bindings[WISP_PERSISTENT_BINDINGS];
+  wisp_gpu_bindings(t, 0, wvk_buffer_size(e->weights.buffers[0]), wvk_buffer_size(t->kv), bindings);
+  bindings[WISP_BIND_MAIL] = (wvk_binding){t->persistent.mail, 0, wvk_buffer_size(t->persistent.mail)};
   WISP_GPU_TRY(wvk_set_create(&t->persistent.set, e->persistent.layout, bindings));
   /* Old mail of another timeline in the same memory could carry a tag of this one. */
   WISP_GPU_TRY(wvk_commands_begin(t->batch));
@@ -325,7 +318,7 @@ wisp_status wisp_persistent_timeline_open(gpu_timeline *t) {
   if (!e->persistent.available) return WISP_OK;
   if (wvk_buffer_size(t->kv) > wvk_device_caps(e->device)->max_storage_range) return WISP_OK;
   if (find_pipeline(e, t->context.kv_f32, &t->persistent.pipeline) != WISP_OK) { /* the runtime has warned */
-    refuse(&e->persistent, "the driver refuses the kernel");
+    give_up(e, "the driver refuses the kernel");
     return WISP_OK;
   }
   WISP_TRY(create_set(t));
@@ -355,9 +348,7 @@ bool wisp_persistent_failed(gpu_timeline *t) {
   step[WISP_STEP_FAILED] = 0;
   wvk_buffer_flush(t->step, 0, WISP_STEP_WORDS * 4);
   t->persistent.active = false;
-  pthread_mutex_lock(&t->executor->mutex);
-  refuse(&t->executor->persistent, "workgroups waited in vain for each other");
-  pthread_mutex_unlock(&t->executor->mutex);
+  give_up(t->executor, "workgroups waited in vain for each other");
   return true;
 }
 

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "gpu/executor.h"
 
 /* ---- Recording ---- */
@@ -142,23 +142,24 @@ static wisp_status create_buffers(gpu_timeline *t) {
   return WISP_OK;
 }
 
+void wisp_gpu_bindings(const gpu_timeline *t, uint32_t buffer, uint64_t weights_range, uint64_t kv_range,
+                       wvk_binding *bindings) {
+  const wvk_binding weights = {t->executor->weights.buffers[buffer], 0, weights_range}, kv = {t->kv, 0, kv_range};
+  const wvk_binding data = {t->data, 0, wvk_buffer_size(t->data)};
+  bindings[WISP_BIND_WEIGHTS_VEC4] = bindings[WISP_BIND_WEIGHTS_WORD] = weights;
+  bindings[WISP_BIND_KV_VEC4] = bindings[WISP_BIND_KV_WORD] = kv;
+  bindings[WISP_BIND_DATA_VEC4] = bindings[WISP_BIND_DATA] = data;
+  bindings[WISP_BIND_STEP] = (wvk_binding){t->step, 0, wvk_buffer_size(t->step)};
+  bindings[WISP_BIND_TOKENS] = (wvk_binding){t->tokens, 0, wvk_buffer_size(t->tokens)};
+}
+
 static wisp_status create_sets(gpu_timeline *t) {
   gpu_executor *e = t->executor;
   t->sets = wisp_host_alloc(e->host, e->weights.buffer_count, sizeof *t->sets);
   if (!t->sets) return wisp_fail_memory(e->host, "descriptor sets", e->weights.buffer_count * sizeof *t->sets);
   for (uint32_t i = 0; i < e->weights.buffer_count; i++) {
-    const wvk_binding weights = {e->weights.buffers[i], 0, e->weights.ranges[i]}, kv = {t->kv, 0, t->slot_bytes};
-    const wvk_binding data = {t->data, 0, wvk_buffer_size(t->data)};
-    const wvk_binding bindings[WISP_BINDINGS] = {
-        [WISP_BIND_WEIGHTS_VEC4] = weights,
-        [WISP_BIND_WEIGHTS_WORD] = weights,
-        [WISP_BIND_KV_VEC4] = kv,
-        [WISP_BIND_KV_WORD] = kv,
-        [WISP_BIND_DATA_VEC4] = data,
-        [WISP_BIND_DATA] = data,
-        [WISP_BIND_STEP] = {t->step, 0, wvk_buffer_size(t->step)},
-        [WISP_BIND_TOKENS] = {t->tokens, 0, wvk_buffer_size(t->tokens)},
-    };
+    wvk_binding bindings[WISP_BINDINGS];
+    wisp_gpu_bindings(t, i, e->weights.ranges[i], t->slot_bytes, bindings);
     WISP_GPU_TRY(wvk_set_create(&t->sets[i], e->layout, bindings));
   }
   return WISP_OK;
@@ -222,12 +223,6 @@ void wisp_gpu_timeline_destroy(wisp_timeline *timeline) {
 
 #define SUBMIT_SECONDS 0.05
 enum { LEAST_BATCH = 16 }; /* two rounds of the batch kernels: fewer would not pay */
-
-static double now_s(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static wisp_status run(gpu_timeline *t, wvk_commands *commands) {
   WISP_GPU_TRY(wvk_submit(t->executor->device, &commands, 1));
@@ -316,9 +311,9 @@ wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t 
     if (timeline->cancel && *timeline->cancel) return WISP_ERROR_CANCELLED;
     const uint32_t most = prompt_batch(t, all), batch = count - done < most ? (uint32_t)(count - done) : most;
     const bool last = done + batch == count;
-    const double start = now_s();
+    const double start = wisp_now_s();
     WISP_TRY(append_batch(t, ids + done, batch, all ? EVERY : last ? NEXT : FILL));
-    t->prompt_seconds = (now_s() - start) / batch;
+    t->prompt_seconds = (wisp_now_s() - start) / batch;
     if (all) read_logits(t, batch, logits + done * t->context.model->vocabulary);
     done += batch;
     if (timeline->progress) timeline->progress(timeline->progress_user, timeline->length);
@@ -342,9 +337,9 @@ wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *id
   gpu_timeline *t = (gpu_timeline *)timeline;
   *made = 0;
   const uint32_t tokens = take_many(t, count) ? WISP_GPU_MANY : 1;
-  const double start = now_s();
+  const double start = wisp_now_s();
   WISP_TRY(run_decode(t, tokens == WISP_GPU_MANY ? t->many : t->one));
-  t->token_seconds = (now_s() - start) / tokens;
+  t->token_seconds = (wisp_now_s() - start) / tokens;
   wvk_buffer_invalidate(t->tokens, timeline->length * 4ull, tokens * 4ull);
   memcpy(ids, (const uint32_t *)wvk_buffer_map(t->tokens) + timeline->length, tokens * 4ull);
   timeline->length += tokens;

@@ -3,8 +3,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "cpu/cpu.h"
 #include "gpu/gpu.h"
@@ -24,12 +24,6 @@ typedef struct choice {
 
 enum { VERSION = 1 };
 
-static double now_s(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ---- Trial ---- */
 
 static wisp_status try_timeline(wisp_timeline *t, uint32_t vocabulary, double rates[2]) {
@@ -39,9 +33,9 @@ static wisp_status try_timeline(wisp_timeline *t, uint32_t vocabulary, double ra
   const uint32_t prompt = t->context / 2 < PROMPT ? t->context / 2 : PROMPT;
   WISP_TRY(api->append(t, ids, 2 < prompt ? 2 : 1, WISP_LOGITS_NONE, NULL)); /* warms up */
   api->truncate(t, 0);
-  const double start = now_s();
+  const double start = wisp_now_s();
   WISP_TRY(api->append(t, ids, prompt, WISP_LOGITS_NONE, NULL));
-  const double middle = now_s();
+  const double middle = wisp_now_s();
   rates[0] = prompt / (middle - start);
   uint32_t all = 0;
   double begin = middle;
@@ -50,11 +44,11 @@ static wisp_status try_timeline(wisp_timeline *t, uint32_t vocabulary, double ra
     const uint32_t room = t->context - t->length, count = room < REPLY_MOST ? room : REPLY_MOST;
     WISP_TRY(api->greedy(t, count, ids, &made));
     if (call == 0)
-      begin = now_s(); /* the first tells an executor how long a token takes */
+      begin = wisp_now_s(); /* the first tells an executor how long a token takes */
     else
       all += made;
   }
-  rates[1] = all / (now_s() - begin);
+  rates[1] = all / (wisp_now_s() - begin);
   return WISP_OK;
 }
 

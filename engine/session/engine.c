@@ -4,18 +4,12 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "cpu/cpu.h"
 #include "gpu/gpu.h"
 #include "gpu/kernels.h"
 #include "session/auto.h"
-
-static double now_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
-}
 
 /* ---- Devices ---- */
 
@@ -118,13 +112,13 @@ wisp_status wisp_engine_create(wisp_engine **engine, const wisp_engine_params *p
   if (!e) return wisp_fail_memory(&params->host, "engine", sizeof *e);
   e->host = params->host;
   e->load = params->load;
-  const double start = now_ms();
+  const double start = 1e3 * wisp_now_s();
   wisp_status status = load(e, params);
-  e->load_ms = now_ms() - start;
+  e->load_ms = 1e3 * wisp_now_s() - start;
   if (status == WISP_OK && params->load != WISP_LOAD_VOCABULARY)
     e->max_context = params->max_context ? params->max_context : e->model.context_length;
   if (status == WISP_OK && params->load >= WISP_LOAD_PIPELINES) status = initialize(e, params);
-  e->init_ms = now_ms() - start - e->load_ms;
+  e->init_ms = 1e3 * wisp_now_s() - start - e->load_ms;
   if (status != WISP_OK) {
     wisp_engine_destroy(&e);
     return status;
