@@ -14,12 +14,11 @@ layout(constant_id = WISP_C_Y_STRIDE) const uint Y_STRIDE = 8;
 layout(constant_id = WISP_C_HEADS) const uint HEADS = 1;
 layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
-layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
 layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
 layout(constant_id = WISP_C_WINDOW) const uint WINDOW = 0;
 
-layout(set = 0, binding = WISP_BIND_KV_VEC4) readonly buffer KvVec4 { uvec4 kv4[]; };
-layout(set = 0, binding = WISP_BIND_KV_WORD) readonly buffer KvWord { uint kv[]; };
+#include "lib/kv_read.glsl"
+
 layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
 
 const uint PAIRS = HEAD_SIZE / 2u;              // pairs of V elements, one a thread
@@ -29,8 +28,25 @@ shared vec4 query[WISP_MAX_LOCAL / 2];          // [HEAD_SIZE / 4]
 shared float share[WISP_MAX_LOCAL];             // exp(score - maximum) of the tile's positions
 shared vec2 slices[WISP_MAX_LOCAL];
 
-vec2 value_pair(uint element) {                 // elements `element`, `element + 1` of the slot
-  return KV_F32 == 1u ? uintBitsToFloat(uvec2(kv[element], kv[element + 1u])) : unpackHalf2x16(kv[element / 2u]);
+// q . elements of a position's row, a head from `element` on.
+float dot_key(uint position, uint element) {
+  float sum = 0.0;
+  if (KV_TYPE == KV_Q8_0) {
+    for (uint block = 0u; block < HEAD_SIZE / 32u; block++) {
+      float quants = 0.0;
+      [[unroll]] for (uint i = 0u; i < 2u; i++) {
+        const uvec4 words = kv4[position * (KV_ROW / 4u) + element / 16u + 2u * block + i];
+        [[unroll]] for (uint w = 0u; w < 4u; w++) quants += dot(query[8u * block + 4u * i + w], signed_bytes(words[w]));
+      }
+      sum += load_scale(position, element + 32u * block) * quants;
+    }
+    return sum;
+  }
+  for (uint i = 0u; i < HEAD_SIZE / 8u; i++) {
+    const Row k = load_row(position, element + 8u * i);
+    sum += dot(query[2u * i], k.low) + dot(query[2u * i + 1u], k.high);
+  }
+  return sum;
 }
 
 void main() {
@@ -38,7 +54,6 @@ void main() {
   const uint head = gl_WorkGroupID.x;
   const uint column = gl_WorkGroupID.y;
   const uint positions = steps[WISP_STEP_POSITION] + column + 1u;
-  const uint row = 2u * KV_HEADS * HEAD_SIZE;   // elements of a position: K row, V row
   const uint key = head / (HEADS / KV_HEADS) * HEAD_SIZE;
   const uint value = key + KV_HEADS * HEAD_SIZE;
 
@@ -56,20 +71,7 @@ void main() {
   const uint first_seen = WINDOW > 0u && positions > WINDOW ? positions - WINDOW : 0u;
   for (uint begin = first_seen; begin < positions; begin += LOCAL) {
     const uint position = begin + id;
-    float score = MINUS_INFINITY;
-    if (position < positions) {
-      const uint first = position * row + key;
-      score = 0.0;
-      if (KV_F32 == 1u) {
-        for (uint i = 0u; i < HEAD_SIZE / 4u; i++) score += dot(query[i], uintBitsToFloat(kv4[first / 4u + i]));
-      } else {
-        for (uint i = 0u; i < HEAD_SIZE / 8u; i++) {
-          const uvec4 k = kv4[first / 8u + i];
-          score += dot(query[2u * i], vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y)));
-          score += dot(query[2u * i + 1u], vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w)));
-        }
-      }
-    }
+    const float score = position < positions ? dot_key(position, key) : MINUS_INFINITY;
     const float new_maximum = max(maximum, reduce_max(score));
     const float weight = position < positions ? exp(score - new_maximum) : 0.0;
     const float correction = exp(maximum - new_maximum);   // 0 for the first tile
@@ -80,7 +82,7 @@ void main() {
     const uint tile = min(LOCAL, positions - begin);
     sum *= correction;
     if (slice < SLICES)
-      for (uint i = slice; i < tile; i += SLICES) sum += share[i] * value_pair((begin + i) * row + value + 2u * (id % PAIRS));
+      for (uint i = slice; i < tile; i += SLICES) sum += share[i] * load_pair(begin + i, value + 2u * (id % PAIRS));
     barrier();
   }
 

@@ -10,8 +10,6 @@
 #include "lib/bindings.glsl"
 #include "lib/queries.glsl"
 
-layout(set = 0, binding = WISP_BIND_KV_WORD) readonly buffer KvWord { uint kv[]; };
-
 const uint QUADS = HEAD_SIZE / 4u;
 const uint SLICES = LOCAL / QUADS;
 const uint SHARERS = LOCAL / QUERIES;
@@ -21,12 +19,6 @@ shared float shares[QUERIES * LOCAL];          // [QUERIES][LOCAL]; first the sc
 shared float partials[LOCAL];                   // [QUERIES][SHARERS]
 shared float corrections[QUERIES];
 shared vec4 slices[LOCAL];                      // [SLICES][QUADS]
-
-vec4 value_quad(uint position, uint element) {
-  const uint first = position * 2u * KV_HEADS * HEAD_SIZE + element;
-  if (KV_F32 == 1u) return uintBitsToFloat(uvec4(kv[first], kv[first + 1u], kv[first + 2u], kv[first + 3u]));
-  return vec4(unpackHalf2x16(kv[first / 2u]), unpackHalf2x16(kv[first / 2u + 1u]));
-}
 
 void main() {
   const uint id = gl_LocalInvocationID.x;
@@ -80,7 +72,7 @@ void main() {
     const uint count = min(LOCAL, end - begin);
     if (slice < SLICES)
       for (uint j = slice; j < count; j += SLICES) {
-        const vec4 v = value_quad(begin + j, value + 4u * quad);
+        const vec4 v = load_quad(begin + j, value + 4u * quad);
         [[unroll]] for (uint q = 0u; q < QUERIES; q++) sums[q] += shares[q * LOCAL + j] * v;
       }
     barrier();

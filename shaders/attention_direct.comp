@@ -16,12 +16,12 @@ layout(constant_id = WISP_C_Y_STRIDE) const uint Y_STRIDE = 8;
 layout(constant_id = WISP_C_HEADS) const uint HEADS = 1;
 layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
-layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
 layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
 layout(constant_id = WISP_C_WINDOW) const uint WINDOW = 0;
 layout(constant_id = WISP_C_SUBGROUPS) const uint SUBGROUPS = 1;   // at most so many in a workgroup
 
-layout(set = 0, binding = WISP_BIND_KV_VEC4) readonly buffer KvVec4 { uvec4 kv4[]; };
+#include "lib/kv_read.glsl"
+
 layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
 layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
 
@@ -37,15 +37,6 @@ struct Softmax {                  // over the positions seen so far
 shared float maxima[SUBGROUPS], totals[SUBGROUPS];
 shared vec4 values[SUBGROUPS * HEAD_SIZE / 4u];  // [subgroup][HEAD_SIZE / 4]
 
-struct Row { vec4 low, high; };
-
-// 8 elements of the KV slot from element `first` on.
-Row load_row(uint first) {
-  if (KV_F32 == 1u) return Row(uintBitsToFloat(kv4[first / 4u]), uintBitsToFloat(kv4[first / 4u + 1u]));
-  const uvec4 words = kv4[first / 8u];
-  return Row(vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y)), vec4(unpackHalf2x16(words.z), unpackHalf2x16(words.w)));
-}
-
 Softmax merge(Softmax a, Softmax b) {
   const float maximum = max(a.maximum, b.maximum);
   if (maximum == MINUS_INFINITY) return a;  // neither has seen a position
@@ -58,7 +49,6 @@ void main() {
   const uint head = gl_WorkGroupID.x;
   const uint column = gl_WorkGroupID.y;
   const uint part = id % TEAM;
-  const uint row = 2u * KV_HEADS * HEAD_SIZE;   // elements of a position: K row, V row
   const uint key = head / (HEADS / KV_HEADS) * HEAD_SIZE + 8u * part;
   const uint value = key + KV_HEADS * HEAD_SIZE;
   const uint x = (X + column * X_STRIDE + head * HEAD_SIZE + 8u * part) / 4u;
@@ -72,8 +62,8 @@ void main() {
     Row k[AHEAD], v[AHEAD];
     [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
       const uint position = min(begin + i * TEAMS + id / TEAM, positions - 1u);
-      k[i] = load_row(position * row + key);
-      v[i] = load_row(position * row + value);
+      k[i] = load_row(position, key);
+      v[i] = load_row(position, value);
     }
     float scores[AHEAD];
     float maximum = s.maximum;

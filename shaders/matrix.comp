@@ -69,6 +69,26 @@ vec2 head_norm(uint group_row, uint row) {
 }
 #endif
 
+#ifdef QKV
+// K and V among the workgroup's rows, which are whole blocks of 32, into a KV slot of q8_0. An invocation takes 4 elements.
+void store_blocks(uint column) {
+  const uint id = gl_LocalInvocationID.x, row = gl_WorkGroupID.x * GROUP_ROWS + 4u * id;
+  if (4u * id >= GROUP_ROWS || row < Q_ROWS || row >= ROWS) return;
+  const uint position = steps[WISP_STEP_POSITION] + column, element = row - Q_ROWS, first = position * KV_ROW;
+  float largest = 0.0;
+  for (uint i = 0u; i < 32u; i++) largest = max(largest, abs(row_sums[id / 8u * 32u + i]));
+  const uint bits = scale_bits(largest);
+  const vec4 values = vec4(row_sums[4u * id], row_sums[4u * id + 1u], row_sums[4u * id + 2u], row_sums[4u * id + 3u]);
+  kv[first + element / 4u] = quants(values, bits);
+  if (id % 8u == 0u) {  // the other half of the word may be another workgroup's
+    const uint word = first + KV_SCALES + element / 64u, shift = element / 2u & 16u;
+    atomicAnd(kv[word], 0xffff0000u >> shift);
+    atomicOr(kv[word], bits << shift);
+  }
+  if (element == 0u) pad_row(position);
+}
+#endif
+
 // Weights of the row's block . staged inputs
 float dot_block(Matrix m, uint block, uint row_in_tile, uint staged_block) {
   const uint vectors = block_vectors(m.layout_id), parts = vector_parts(m.layout_id);
@@ -166,12 +186,24 @@ void main() {
   barrier();
 #if defined(QKV)
   const uint pair_row = gl_WorkGroupID.x * GROUP_ROWS + 2u * id;
-  if (2u * id < GROUP_ROWS && pair_row < ROWS) {
-    vec2 pair = vec2(row_sums[2u * id], row_sums[2u * id + 1u]);
+  const bool has_pair = 2u * id < GROUP_ROWS && pair_row < ROWS;
+  vec2 pair = vec2(0.0);
+  if (has_pair) {
+    pair = vec2(row_sums[2u * id], row_sums[2u * id + 1u]);
     // Without weights the norm comes behind RoPE, which keeps a head's length: the factor is the same.
     if (HEAD_NORM != 0u && pair_row < Q_ROWS + KV_ROWS) pair *= head_norm(2u * id, pair_row);
-    finish_pair(pair_row, column, pair);
   }
+  if (KV_TYPE == KV_Q8_0) {
+    barrier();
+    if (has_pair && pair_row >= Q_ROWS) {
+      pair = turned_pair(pair_row, column, pair);
+      row_sums[2u * id] = pair.x;
+      row_sums[2u * id + 1u] = pair.y;
+    }
+    barrier();
+    store_blocks(column);
+  }
+  if (has_pair && (KV_TYPE != KV_Q8_0 || pair_row < Q_ROWS)) finish_pair(pair_row, column, pair);
 #else  // HEAD
   if (slice == 0u && row < ROWS) finish(row, column, sum);
   if (id == 0u) {

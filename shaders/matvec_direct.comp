@@ -34,7 +34,6 @@ layout(constant_id = WISP_C_HEADS) const uint HEADS = 1;
 layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
 layout(constant_id = WISP_C_ROPE) const uint ROPE = 0;
-layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
 layout(constant_id = WISP_C_ROPE_STRIDE) const uint ROPE_STRIDE = 8;
 layout(constant_id = WISP_C_BIAS) const uint BIAS = 0;
 layout(constant_id = WISP_C_ADD) const uint ADD = 1;
@@ -45,6 +44,7 @@ layout(constant_id = WISP_C_CANDIDATE_STRIDE) const uint CANDIDATE_STRIDE = 0;
 layout(constant_id = WISP_C_CANDIDATE_BEGIN) const uint CANDIDATE_BEGIN = 0;
 
 #ifdef QKV
+#include "lib/kv.glsl"
 layout(set = 0, binding = WISP_BIND_KV_WORD) writeonly buffer KvWord { uint kv[]; };
 #endif
 layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
@@ -170,8 +170,8 @@ void main() {
     if (is_q) {
       data[y] = value;
     } else {
-      const uint element = position * 2u * KV_ROWS + (row - Q_ROWS);
-      if (KV_F32 == 1u) kv[element] = floatBitsToUint(value);
+      const uint element = position * 2u * KV_ROWS + (row - Q_ROWS);  // never q8_0: its blocks are made by matrix.comp
+      if (KV_TYPE == KV_F32) kv[element] = floatBitsToUint(value);
       else if (!odd) kv[element / 2u] = pack_half(vec2(value, partner));
     }
   }

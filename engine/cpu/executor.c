@@ -129,7 +129,7 @@ static wisp_status allocate(cpu_timeline *t, const cpu_executor *executor) {
   uint64_t floats = 0;
   for (uint32_t i = 0; i < PARTS; i++) floats = plus(floats, parts[i].floats);
 
-  const uint64_t row_bytes = wisp_plan_kv_row_bytes(executor->plan, (uint32_t)wisp_kv_type_bytes(pass->kv_type));
+  const uint64_t row_bytes = wisp_plan_kv_row_bytes(executor->plan, pass->kv_type);
   const uint64_t cache_bytes = times(times(executor->plan->kv_slots, context), row_bytes);
   t->bytes = plus(cache_bytes, times(floats, sizeof(float)));
   /* Asked before the system is: it would promise more than there is, and kill the process when it is used. */
@@ -247,7 +247,7 @@ static void cpu_truncate(wisp_timeline *base, uint32_t length) {
 /* The rows of a slot's first length tokens, and how many bytes they are. */
 static uint8_t *slot_rows(const cpu_timeline *t, uint32_t slot, uint32_t length, size_t *bytes) {
   const wisp_cpu_pass *pass = &t->pass;
-  const size_t row = (size_t)wisp_plan_kv_row_bytes(pass->plan, (uint32_t)wisp_kv_type_bytes(pass->kv_type));
+  const size_t row = (size_t)wisp_plan_kv_row_bytes(pass->plan, pass->kv_type);
   *bytes = length * row;
   return pass->cache + (size_t)slot * pass->context * row;
 }

@@ -181,7 +181,7 @@ static void qkv_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worke
 }
 
 static uint8_t *cache_at(const wisp_cpu_pass *pass, const wisp_op *op, uint32_t position) {
-  size_t row_bytes = (size_t)wisp_plan_kv_row_bytes(pass->plan, (uint32_t)wisp_kv_type_bytes(pass->kv_type));
+  size_t row_bytes = (size_t)wisp_plan_kv_row_bytes(pass->plan, pass->kv_type);
   return pass->cache + ((size_t)op->kv_slot * pass->context + position) * row_bytes;
 }
 

@@ -18,7 +18,7 @@ typedef struct wisp_cpu_pass {
   wisp_observe_fn *observe; /* NULL = nobody looks */
   void *observe_user;
 
-  uint8_t *cache; /* [kv_slots][context][K: kv_width | V: kv_width], f16 or f32 */
+  uint8_t *cache; /* [kv_slots][context]rows as in model/kv.h */
   wisp_kv_type kv_type;
   uint32_t context;
   float *turns; /* [context][head_size / 2] (cos, sin) */

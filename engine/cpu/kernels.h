@@ -6,6 +6,7 @@
 #define WISP_CPU_KERNELS_H
 
 #include "cpu/pack.h"
+#include "model/kv.h"
 #include "model/model.h"
 
 /* x[cols] = row id < rows of the matrix. */
@@ -45,10 +46,10 @@ typedef void wisp_packed_matmul_fn(const wisp_packed *matrix, uint32_t row_begin
 /* Turns the pairs (x[2i], x[2i+1]), i < pairs, by the angles of one position: turns[pairs] of (cos, sin), in place. */
 typedef void wisp_rope_fn(float *x, const float *turns, uint32_t pairs);
 
-/* Stores one position's K and V: values[2 * kv_width], K first, as f16 (round to nearest even) or f32. */
+/* Stores one position's K and V, values[2 * kv_width], as a row of the cache (model/kv.h); to nearest, ties to even. */
 typedef void wisp_kv_write_fn(const float *values, uint32_t kv_width, wisp_kv_type type, void *position);
 
-/* One slot of the cache: positions in a row, each K[kv_width] then V[kv_width]; kv_width = kv_heads * head_size. */
+/* One slot of the cache: positions one behind the other, each a row of model/kv.h; kv_width = kv_heads * head_size. */
 typedef struct wisp_kv_slot {
   const void *positions;
   wisp_kv_type type;
@@ -86,9 +87,5 @@ typedef struct wisp_cpu_kernels {
   wisp_activation_fn *silu_mul, *gelu_mul;
   wisp_round_int8_fn *round_int8;
 } wisp_cpu_kernels;
-
-static inline size_t wisp_kv_type_bytes(wisp_kv_type type) {
-  return type == WISP_KV_F16 ? 2 : 4;
-}
 
 #endif

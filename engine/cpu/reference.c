@@ -97,7 +97,15 @@ void wisp_reference_kv_write(const float *values, uint32_t kv_width, wisp_kv_typ
     return;
   }
   uint16_t *halves = position;
-  for (uint32_t i = 0; i < 2 * kv_width; i++) halves[i] = wisp_f32_to_f16(values[i]);
+  if (type == WISP_KV_F16) {
+    for (uint32_t i = 0; i < 2 * kv_width; i++) halves[i] = wisp_f32_to_f16(values[i]);
+    return;
+  }
+  uint8_t *const row = position;
+  const uint64_t end = wisp_kv_row_bytes(kv_width, type), used = 2ull * kv_width / WISP_KV_BLOCK * (WISP_KV_BLOCK + 2);
+  for (uint32_t i = 0; i < 2 * kv_width; i += WISP_KV_BLOCK)
+    halves[kv_width + i / WISP_KV_BLOCK] = wisp_kv_quantize(values + i, (int8_t *)row + i);
+  memset(row + used, 0, end - used);
 }
 
 /* wisp_f16_to_f32 without branches, so that compilers vectorise it; equal for all but the payloads of NaNs. */
@@ -109,56 +117,64 @@ static inline float unpack_half(uint16_t half) {
   return wisp_float_of_bits(sign | magnitude);
 }
 
-/* LANES cached values as floats. */
-static inline void kv_load(const void *values, wisp_kv_type type, float *lanes) {
-  if (type == WISP_KV_F32) {
-    memcpy(lanes, values, LANES * sizeof *lanes);
-    return;
+/* Element i of a row, as a float. */
+static inline float kv_value(const wisp_kv_slot *slot, const uint8_t *row, uint32_t i) {
+  const void *values = row;
+  if (slot->type == WISP_KV_F32) return ((const float *)values)[i];
+  if (slot->type == WISP_KV_F16) return unpack_half(((const uint16_t *)values)[i]);
+  return (float)((const int8_t *)values)[i] * unpack_half(wisp_kv_scales(row, slot->kv_width)[i / WISP_KV_BLOCK]);
+}
+
+/* LANES elements, of one block. */
+static inline void kv_load(const wisp_kv_slot *slot, const uint8_t *row, uint32_t first, float *lanes) {
+  const void *values = row;
+  if (slot->type == WISP_KV_F32) {
+    memcpy(lanes, (const float *)values + first, LANES * sizeof *lanes);
+  } else if (slot->type == WISP_KV_F16) {
+    const uint16_t *halves = (const uint16_t *)values + first;
+    for (uint32_t i = 0; i < LANES; i++) lanes[i] = unpack_half(halves[i]);
+  } else {
+    const int8_t *quants = (const int8_t *)values + first;
+    const float scale = unpack_half(wisp_kv_scales(row, slot->kv_width)[first / WISP_KV_BLOCK]);
+    for (uint32_t i = 0; i < LANES; i++) lanes[i] = (float)quants[i] * scale;
   }
-  const uint16_t *halves = values;
-  for (uint32_t i = 0; i < LANES; i++) lanes[i] = unpack_half(halves[i]);
 }
 
-static inline float kv_value(const void *values, wisp_kv_type type, uint32_t i) {
-  return type == WISP_KV_F32 ? ((const float *)values)[i] : unpack_half(((const uint16_t *)values)[i]);
-}
-
-static float kv_dot(const float *q, const uint8_t *k, wisp_kv_type type, uint32_t n) {
-  const size_t bytes = wisp_kv_type_bytes(type);
+/* q[n] . elements [first, first + n) of a row */
+static float kv_dot(const float *q, const wisp_kv_slot *slot, const uint8_t *row, uint32_t first, uint32_t n) {
   sums s = {0};
   uint32_t i = 0;
   for (; i + LANES <= n; i += LANES) {
     float lanes[LANES];
-    kv_load(k + i * bytes, type, lanes);
+    kv_load(slot, row, first + i, lanes);
     for (uint32_t j = 0; j < LANES / 4; j++) s.part[j] += load4(q + i + 4 * j) * load4(lanes + 4 * j);
   }
   float tail = 0;
-  for (; i < n; i++) tail += q[i] * kv_value(k, type, i);
+  for (; i < n; i++) tail += q[i] * kv_value(slot, row, first + i);
   return total(&s, tail);
 }
 
-/* out += weight * v */
-static void kv_add(float weight, const uint8_t *v, wisp_kv_type type, uint32_t n, float *out) {
-  const size_t bytes = wisp_kv_type_bytes(type);
+/* out[n] += weight * elements [first, first + n) of a row */
+static void kv_add(float weight, const wisp_kv_slot *slot, const uint8_t *row, uint32_t first, uint32_t n, float *out) {
   uint32_t i = 0;
   for (; i + LANES <= n; i += LANES) {
     float lanes[LANES];
-    kv_load(v + i * bytes, type, lanes);
+    kv_load(slot, row, first + i, lanes);
     for (uint32_t j = 0; j < LANES; j++) out[i + j] += weight * lanes[j];
   }
-  for (; i < n; i++) out[i] += weight * kv_value(v, type, i);
+  for (; i < n; i++) out[i] += weight * kv_value(slot, row, first + i);
 }
 
 static void attend(const float *q, const wisp_kv_slot *slot, uint32_t kv_head, uint32_t head_size, uint32_t kv_length,
                    float *scores, float *out) {
-  const size_t bytes = wisp_kv_type_bytes(slot->type), position_bytes = 2 * (size_t)slot->kv_width * bytes;
-  const uint8_t *k = (const uint8_t *)slot->positions + (size_t)kv_head * head_size * bytes;
-  const uint8_t *v = k + slot->kv_width * bytes;
+  const size_t row_bytes = (size_t)wisp_kv_row_bytes(slot->kv_width, slot->type);
+  const uint8_t *rows = slot->positions;
+  const uint32_t key = kv_head * head_size, value = slot->kv_width + key;
   const float scale = (float)(1.0 / sqrt(head_size));
 
   float maximum = -INFINITY;
   for (uint32_t t = 0; t < kv_length; t++) {
-    scores[t] = kv_dot(q, k + t * position_bytes, slot->type, head_size) * scale;
+    scores[t] = kv_dot(q, slot, rows + t * row_bytes, key, head_size) * scale;
     if (scores[t] > maximum) maximum = scores[t];
   }
   float sum = 0;
@@ -167,7 +183,7 @@ static void attend(const float *q, const wisp_kv_slot *slot, uint32_t kv_head, u
     sum += scores[t];
   }
   memset(out, 0, head_size * sizeof *out);
-  for (uint32_t t = 0; t < kv_length; t++) kv_add(scores[t] / sum, v + t * position_bytes, slot->type, head_size, out);
+  for (uint32_t t = 0; t < kv_length; t++) kv_add(scores[t] / sum, slot, rows + t * row_bytes, value, head_size, out);
 }
 
 void wisp_reference_attention(const float *q, uint32_t queries, const wisp_kv_slot *slot, uint32_t kv_head, uint32_t head_size,

@@ -11,6 +11,9 @@ typedef __m256 f8;
 static inline f8 f8_set(float x) {
   return _mm256_set1_ps(x);
 }
+static inline f8 f8_set_f16(uint16_t half) {
+  return _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(half)));
+}
 static inline f8 f8_load(const float *p) {
   return _mm256_loadu_ps(p);
 }
@@ -33,6 +36,12 @@ static inline void f8_store_f16(uint16_t *p, f8 a) {
 static inline void f8_store_i16(int16_t *p, f8 a) {
   const __m256i whole = _mm256_cvtps_epi32(a);
   _mm_storeu_si128((__m128i *)p, _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1)));
+}
+/* Whole numbers within 8 bits. */
+static inline void f8_store_i8(int8_t *p, f8 a) {
+  const __m256i whole = _mm256_cvtps_epi32(a);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
 }
 static inline f8 f8_add(f8 a, f8 b) {
   return _mm256_add_ps(a, b);

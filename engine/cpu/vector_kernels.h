@@ -74,10 +74,32 @@ static void rope(float *x, const float *turns, uint32_t pairs) {
   if (i < 2 * pairs) wisp_reference_rope(x + i, turns + i, pairs - i / 2);
 }
 
+/* wisp_kv_quantize */
+static uint16_t kv_quantize(const float *values, int8_t *quants) {
+  f8 largest = f8_abs(f8_load(values));
+  for (uint32_t i = LANES; i < WISP_KV_BLOCK; i += LANES) largest = f8_max(largest, f8_abs(f8_load(values + i)));
+  const uint16_t bits = wisp_f32_to_f16(fminf(f8_largest(largest) * (1.0f / 127), 65504));
+  const f8 scale = f8_set_f16(bits);
+  if (bits == 0) memset(quants, 0, WISP_KV_BLOCK);
+  for (uint32_t i = 0; i < WISP_KV_BLOCK && bits; i += LANES) {
+    const f8 quotient = f8_div(f8_load(values + i), scale);
+    f8_store_i8(quants + i, f8_round(f8_max(f8_set(-127), f8_min(f8_set(127), quotient))));
+  }
+  return bits;
+}
+
 static void kv_write(const float *values, uint32_t kv_width, wisp_kv_type type, void *position) {
   const uint32_t n = 2 * kv_width;
   if (type == WISP_KV_F32) {
     memcpy(position, values, n * sizeof *values);
+    return;
+  }
+  if (type == WISP_KV_Q8_0) {
+    int8_t *const quants = position;
+    uint16_t *const scales = (uint16_t *)position + kv_width;
+    const size_t used = n + n / WISP_KV_BLOCK * sizeof *scales;
+    for (uint32_t i = 0; i < n; i += WISP_KV_BLOCK) scales[i / WISP_KV_BLOCK] = kv_quantize(values + i, quants + i);
+    memset(quants + used, 0, (size_t)wisp_kv_row_bytes(kv_width, type) - used);
     return;
   }
   uint16_t *halves = position;
@@ -119,19 +141,26 @@ static void gelu_mul(float *gate, const float *up, uint32_t n) {
 
 /* ---- Attention -------------------------------------------------------------------------------------------------------- */
 
-static inline f8 kv_load(const void *values, bool half, uint32_t i) {
-  return half ? f8_load_f16((const uint16_t *)values + i) : f8_load((const float *)values + i);
-}
-
-/* A head of K and V: position t begins at k + t * stride bytes. */
+/* A head of K or V: elements first .. first + size of rows, one behind the other. */
 typedef struct kv_head {
-  const uint8_t *k, *v;
+  const uint8_t *rows;
   size_t stride;
-  uint32_t size, length;
+  uint32_t scales, first, size, length; /* scales: bytes before a row's scales */
 } kv_head;
 
+/* Elements i .. i + 7 of the head in one row, i a multiple of 8. */
+static inline __attribute__((always_inline)) f8 kv_load(const kv_head *head, const wisp_kv_type type, const uint8_t *row,
+                                                        uint32_t i) {
+  const void *const values = row;
+  if (type == WISP_KV_F32) return f8_load((const float *)values + head->first + i);
+  if (type == WISP_KV_F16) return f8_load_f16((const uint16_t *)values + head->first + i);
+  const void *const scales = row + head->scales;
+  const f8 scale = f8_set_f16(((const uint16_t *)scales)[(head->first + i) / WISP_KV_BLOCK]);
+  return f8_mul(f8_load_i8((const int8_t *)values + head->first + i), scale);
+}
+
 /* scores[g][t] = q[g] . k[t], four positions at a time; those behind the last repeat it. */
-static inline __attribute__((always_inline)) void score(const uint32_t queries, const bool half, const float *q,
+static inline __attribute__((always_inline)) void score(const uint32_t queries, const wisp_kv_type type, const float *q,
                                                         const kv_head *head, float *scores) {
   const size_t stride = wisp_scores_stride(head->length);
   for (uint32_t t = 0; t < head->length; t += 4) {
@@ -139,14 +168,14 @@ static inline __attribute__((always_inline)) void score(const uint32_t queries, 
     f8 sums[4][4];
 #pragma GCC unroll 4
     for (uint32_t p = 0; p < 4; p++) {
-      k[p] = head->k + (t + p < head->length ? t + p : head->length - 1) * head->stride;
+      k[p] = head->rows + (t + p < head->length ? t + p : head->length - 1) * head->stride;
 #pragma GCC unroll 4
       for (uint32_t g = 0; g < queries; g++) sums[g][p] = f8_set(0);
     }
     for (uint32_t i = 0; i < head->size; i += LANES) {
 #pragma GCC unroll 4
       for (uint32_t p = 0; p < 4; p++) {
-        const f8 lanes = kv_load(k[p], half, i);
+        const f8 lanes = kv_load(head, type, k[p], i);
 #pragma GCC unroll 4
         for (uint32_t g = 0; g < queries; g++) sums[g][p] = f8_fma(lanes, f8_load(q + g * head->size + i), sums[g][p]);
       }
@@ -173,7 +202,7 @@ static inline float soften(float *scores, uint32_t length, float scale) {
 }
 
 /* out[g] = sum of scores[g][t] * v[t] / total[g], for elements [from, from + 8 parts). */
-static inline __attribute__((always_inline)) void blend(const uint32_t queries, const uint32_t parts, const bool half,
+static inline __attribute__((always_inline)) void blend(const uint32_t queries, const uint32_t parts, const wisp_kv_type type,
                                                         const float *scores, const float *total, const kv_head *head,
                                                         uint32_t from, float *out) {
   const size_t stride = wisp_scores_stride(head->length);
@@ -182,11 +211,11 @@ static inline __attribute__((always_inline)) void blend(const uint32_t queries, 
   for (uint32_t g = 0; g < queries; g++)
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < parts; i++) sums[g][i] = f8_set(0);
-  const uint8_t *v = head->v;
+  const uint8_t *v = head->rows;
   for (uint32_t t = 0; t < head->length; t++, v += head->stride) {
     f8 lanes[4];
 #pragma GCC unroll 4
-    for (uint32_t i = 0; i < parts; i++) lanes[i] = kv_load(v, half, from + i * LANES);
+    for (uint32_t i = 0; i < parts; i++) lanes[i] = kv_load(head, type, v, from + i * LANES);
 #pragma GCC unroll 4
     for (uint32_t g = 0; g < queries; g++) {
       const f8 weight = f8_set(scores[g * stride + t]);
@@ -201,17 +230,27 @@ static inline __attribute__((always_inline)) void blend(const uint32_t queries, 
       f8_store(out + g * head->size + from + i * LANES, f8_mul(sums[g][i], f8_set(1 / total[g])));
 }
 
-static inline __attribute__((always_inline)) void attend(const uint32_t queries, const bool half, const float *q,
-                                                         const kv_head *head, float *scores, float *out) {
+static inline __attribute__((always_inline)) void attend(const uint32_t queries, const wisp_kv_type type, const float *q,
+                                                         const kv_head *k, const kv_head *v, float *scores, float *out) {
   float total[4];
-  score(queries, half, q, head, scores);
+  score(queries, type, q, k, scores);
   for (uint32_t g = 0; g < queries; g++) {
-    total[g] = soften(scores + g * wisp_scores_stride(head->length), head->length, (float)(1.0 / sqrt(head->size)));
+    total[g] = soften(scores + g * wisp_scores_stride(k->length), k->length, (float)(1.0 / sqrt(k->size)));
   }
   uint32_t from = 0;
-  for (; from + 4 * LANES <= head->size; from += 4 * LANES) blend(queries, 4, half, scores, total, head, from, out);
-  for (; from < head->size; from += LANES) blend(queries, 1, half, scores, total, head, from, out);
+  for (; from + 4 * LANES <= v->size; from += 4 * LANES) blend(queries, 4, type, scores, total, v, from, out);
+  for (; from < v->size; from += LANES) blend(queries, 1, type, scores, total, v, from, out);
 }
+
+#define ATTEND(TYPE)                                                                                                           \
+  static void attend_##TYPE(uint32_t queries, const float *q, const kv_head *k, const kv_head *v, float *scores, float *out) { \
+    for (; queries >= 3; queries -= 3, q += 3 * k->size, out += 3 * k->size) attend(3, WISP_KV_##TYPE, q, k, v, scores, out);  \
+    if (queries == 2) attend(2, WISP_KV_##TYPE, q, k, v, scores, out);                                                         \
+    if (queries == 1) attend(1, WISP_KV_##TYPE, q, k, v, scores, out);                                                         \
+  }
+ATTEND(F16)
+ATTEND(F32)
+ATTEND(Q8_0)
 
 static void attention(const float *q, uint32_t queries, const wisp_kv_slot *slot, uint32_t kv_head_index, uint32_t head_size,
                       uint32_t kv_length, float *scores, float *out) {
@@ -219,38 +258,17 @@ static void attention(const float *q, uint32_t queries, const wisp_kv_slot *slot
     wisp_reference_attention(q, queries, slot, kv_head_index, head_size, kv_length, scores, out);
     return;
   }
-  const size_t bytes = wisp_kv_type_bytes(slot->type);
-  const uint8_t *k = (const uint8_t *)slot->positions + (size_t)kv_head_index * head_size * bytes;
-  const kv_head head = {.k = k,
-                        .v = k + slot->kv_width * bytes,
-                        .stride = 2 * (size_t)slot->kv_width * bytes,
-                        .size = head_size,
-                        .length = kv_length};
-  const bool half = slot->type == WISP_KV_F16;
-  while (queries) {
-    const uint32_t some = queries >= 3 ? 3 : queries;
-    switch (some * 2 + half) {
-    case 2:
-      attend(1, false, q, &head, scores, out);
-      break;
-    case 3:
-      attend(1, true, q, &head, scores, out);
-      break;
-    case 4:
-      attend(2, false, q, &head, scores, out);
-      break;
-    case 5:
-      attend(2, true, q, &head, scores, out);
-      break;
-    case 6:
-      attend(3, false, q, &head, scores, out);
-      break;
-    default:
-      attend(3, true, q, &head, scores, out);
-      break;
-    }
-    q += some * head_size, out += some * head_size, queries -= some;
-  }
+  const kv_head k = {.rows = slot->positions,
+                     .stride = (size_t)wisp_kv_row_bytes(slot->kv_width, slot->type),
+                     .scales = 2 * slot->kv_width,
+                     .first = kv_head_index * head_size,
+                     .size = head_size,
+                     .length = kv_length};
+  kv_head v = k;
+  v.first += slot->kv_width;
+  static void (*const attend_type[])(uint32_t, const float *, const kv_head *, const kv_head *, float *, float *) = {
+      [WISP_KV_F16] = attend_F16, [WISP_KV_F32] = attend_F32, [WISP_KV_Q8_0] = attend_Q8_0};
+  attend_type[slot->type](queries, q, &k, &v, scores, out);
 }
 
 /* ---- Float products --------------------------------------------------------------------------------------------------- */

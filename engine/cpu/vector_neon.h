@@ -13,6 +13,10 @@ typedef struct f8 {
 static inline f8 f8_set(float x) {
   return (f8){vdupq_n_f32(x), vdupq_n_f32(x)};
 }
+static inline f8 f8_set_f16(uint16_t half) {
+  const float32x4_t wide = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half)));
+  return (f8){wide, wide};
+}
 static inline f8 f8_load(const float *p) {
   return (f8){vld1q_f32(p), vld1q_f32(p + 4)};
 }
@@ -39,6 +43,10 @@ static inline void f8_store_f16(uint16_t *p, f8 a) {
 /* Whole numbers within 16 bits. */
 static inline void f8_store_i16(int16_t *p, f8 a) {
   vst1q_s16(p, vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(a.low)), vcvtnq_s32_f32(a.high)));
+}
+/* Whole numbers within 8 bits. */
+static inline void f8_store_i8(int8_t *p, f8 a) {
+  vst1_s8(p, vqmovn_s16(vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(a.low)), vcvtnq_s32_f32(a.high))));
 }
 static inline f8 f8_add(f8 a, f8 b) {
   return (f8){vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)};

@@ -164,7 +164,9 @@ static uint32_t attention_bytes(uint32_t size, uint32_t positions, bool coopmat)
 /* Positions of a tile, 0: this attention does not take such tiles. */
 static uint32_t attention_positions(const wisp_kernel_context *context, bool coopmat) {
   const uint32_t size = context->model->head_size;
-  if (coopmat && (context->kv_f32 || size % 16 || !has_coopmat(context->caps) || context->caps->cooperative_k > 16)) return 0;
+  if (coopmat &&
+      (context->kv_type != WISP_KV_F16 || size % 16 || !has_coopmat(context->caps) || context->caps->cooperative_k > 16))
+    return 0;
   for (uint32_t positions = 64; positions >= 32; positions /= 2)
     if (attention_bytes(size, positions, coopmat) <= context->caps->shared_memory &&
         positions * size / 8 % ATTENTION_LOCAL == 0)

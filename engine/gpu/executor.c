@@ -121,11 +121,11 @@ static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **re
   return WISP_ERROR_UNSUPPORTED;
 }
 
-static wisp_status build_locked(gpu_executor *e, bool kv_f32) {
+static wisp_status build_locked(gpu_executor *e, wisp_kv_type kv_type) {
   const wisp_op *reasons[WISP_GPU_MAX_PIPELINES];
   for (;;) {
     wisp_kernel_context context = e->context;
-    context.kv_f32 = kv_f32;
+    context.kv_type = kv_type;
     const uint32_t first = e->pipeline_count;
     const int32_t added = collect_kernels(e, &context, reasons);
     if (added < 0)
@@ -137,9 +137,9 @@ static wisp_status build_locked(gpu_executor *e, bool kv_f32) {
   }
 }
 
-wisp_status wisp_gpu_build_pipelines(gpu_executor *e, bool kv_f32) {
+wisp_status wisp_gpu_build_pipelines(gpu_executor *e, wisp_kv_type kv_type) {
   pthread_mutex_lock(&e->mutex);
-  const wisp_status status = build_locked(e, kv_f32);
+  const wisp_status status = build_locked(e, kv_type);
   pthread_mutex_unlock(&e->mutex);
   return status;
 }
@@ -181,7 +181,7 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
                              params->progress_user));
   e->context = (wisp_kernel_context){.model = e->plan->model, .weights = &e->weights, .caps = caps};
   wisp_activations_plan(&e->context, wisp_batch_columns(caps));
-  WISP_TRY(wisp_gpu_build_pipelines(e, false));
+  WISP_TRY(wisp_gpu_build_pipelines(e, WISP_KV_F16));
   if (params->progress) params->progress(params->progress_user, "pipelines", 1.0f);
   if (!e->compile_only) {
     WISP_TRY(wisp_gpu_selftest(e));
@@ -298,7 +298,7 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "kv_heads",
     "head_size",
     "rope",
-    "kv_f32",
+    "kv_type",
     "row_begin",
     "candidates",
     "candidate_stride",
@@ -320,6 +320,7 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "coop_n",
     "coop_k",
     "half",
+    "staged",
 };
 
 static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity) {

@@ -21,7 +21,7 @@ struct gpu_executor {
   wvk_device *device;
   wvk_layout *layout;
   wisp_weights weights;
-  wisp_kernel_context context; /* kv_f32 is set per timeline in a copy */
+  wisp_kernel_context context; /* kv_type is set per timeline in a copy */
   bool compile_only;
   pthread_mutex_t mutex; /* guards kernels and pipelines: timelines may add some */
   wisp_kernel kernels[WISP_GPU_MAX_PIPELINES];
@@ -61,7 +61,7 @@ void wisp_gpu_bindings(const gpu_timeline *timeline, uint32_t buffer, uint64_t w
                        wvk_binding *bindings);
 
 /* Builds the pipelines of all ops for that KV type that are not there yet. A refused subgroup variant is replaced. */
-wisp_status wisp_gpu_build_pipelines(gpu_executor *executor, bool kv_f32);
+wisp_status wisp_gpu_build_pipelines(gpu_executor *executor, wisp_kv_type kv_type);
 
 /* The pipeline of a kernel that was built. */
 const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *executor, const wisp_kernel *kernel);

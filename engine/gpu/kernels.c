@@ -7,7 +7,14 @@
 
 #include "gpu/batch_kernels.h"
 
-enum { EMBED_LOCAL = 64, SAMPLE_LOCAL = 256, MATRIX_LOCAL = 128, BATCH_LOCAL = 64, DIRECT_ATTENTION_LOCAL = 512 };
+enum {
+  EMBED_LOCAL = 64,
+  SAMPLE_LOCAL = 256,
+  MATRIX_LOCAL = 128,
+  BATCH_LOCAL = 64,
+  STORE_LOCAL = 64,
+  DIRECT_ATTENTION_LOCAL = 512
+};
 enum { BATCH_TILE = 128 }; /* input features staged at a time by the batch kernels: small, for many workgroups a core */
 
 static uint32_t round_up(uint32_t value, uint32_t to) {
@@ -51,7 +58,8 @@ static bool needs_plain(const wisp_model *m, wisp_op_kind kind) {
 static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, bool batch) {
   const wvk_caps *caps = context->caps;
   if (batch || caps->kind != WVK_KIND_DISCRETE || !caps->subgroup_shuffle || context->refused & 1u << kind) return false;
-  if (caps->subgroup_min < 8) return false; /* 8 rows side by side meet by shuffles */
+  if (kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0) return false; /* its workgroups have fewer rows than a block */
+  if (caps->subgroup_min < 8) return false;                                  /* 8 rows side by side meet by shuffles */
   if (needs_plain(context->model, kind)) return false;
   if (kind != WISP_OP_ATTENTION) return true;
   const uint32_t head_size = context->model->head_size, team = head_size / 8; /* invocations that share a position */
@@ -93,6 +101,8 @@ static geometry matrix_geometry(const wisp_kernel_context *context, wisp_op_kind
   }
   if (kind == WISP_OP_QKV && norms_heads(context->model))
     return (geometry){WISP_MAX_LOCAL, WISP_MAX_LOCAL / context->model->head_size};
+  if (kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0)
+    return (geometry){WISP_MAX_LOCAL, WISP_MAX_LOCAL / WISP_KV_BLOCK};
   uint32_t slices = rows > 8192 ? 4 : MATRIX_LOCAL / 8;
   while (slices > 1 && slices > blocks) slices /= 2;
   return (geometry){MATRIX_LOCAL, slices};
@@ -112,7 +122,7 @@ static uint32_t head_groups(const wisp_kernel_context *context, uint32_t part) {
 void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
   const wisp_model *m = context->model;
   wisp_activations *a = &context->activations;
-  const uint32_t q = m->heads * m->head_size;
+  const uint32_t q = m->heads * m->head_size, kv = 2 * m->kv_heads * m->head_size;
   *a = (wisp_activations){.columns = columns, .logit_columns = 16, .logit_stride = round_up(m->vocabulary, 4)};
   for (uint32_t i = 0; i < context->weights->head_parts; i++) a->candidate_stride += head_groups(context, i);
   uint32_t at = 0;
@@ -122,7 +132,7 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
       {&a->x, columns * m->width},
       {&a->q, columns * q},
       {&a->attention, columns * q},
-      {&a->hidden, columns * m->ffn_width},
+      {&a->hidden, columns * (m->ffn_width > kv ? m->ffn_width : kv)},
       {&a->inputs, columns * wisp_batch_input_floats(context)},
       {&a->projected, m->blocks[0].attn_post_norm ? columns * m->width : 0},
       {&a->logits, a->logit_columns * a->logit_stride},
@@ -172,7 +182,7 @@ static void set_heads(uint32_t *constants, const wisp_kernel_context *context) {
   constants[WISP_C_HEADS] = context->model->heads;
   constants[WISP_C_KV_HEADS] = context->model->kv_heads;
   constants[WISP_C_HEAD_SIZE] = context->model->head_size;
-  constants[WISP_C_KV_F32] = context->kv_f32;
+  constants[WISP_C_KV_TYPE] = context->kv_type;
 }
 
 /* Geometry of decode's matrix kernels. */
@@ -236,10 +246,28 @@ static void set_norm(uint32_t *constants, const wisp_kernel_context *context, ui
   constants[WISP_C_EPSILON] = float_bits(context->model->norm_epsilon);
 }
 
+/* A batch's K and V become q8_0 in a dispatch of their own. */
+static bool stores_apart(const wisp_kernel_context *context, const wisp_op *op) {
+  return op->kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0 && !needs_plain(context->model, op->kind);
+}
+
+static void set_kv_store(wisp_kernel_call *call, const wisp_kernel_context *context) {
+  uint32_t *c = call->kernel.constants;
+  call->kernel.shader = wisp_shader_find("kv_store");
+  c[WISP_C_LOCAL] = STORE_LOCAL;
+  c[WISP_C_KV_HEADS] = context->model->kv_heads;
+  c[WISP_C_HEAD_SIZE] = context->model->head_size;
+  c[WISP_C_KV_TYPE] = context->kv_type;
+  c[WISP_C_STAGED] = context->activations.hidden;
+  call->groups_x = 1;
+  call->column_items = context->model->kv_heads * context->model->head_size / WISP_KV_BLOCK;
+  call->items_each = STORE_LOCAL;
+}
+
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op, bool batch) {
   if (op->kind == WISP_OP_EMBED) return context->weights->embedding_parts;
   if (op->kind == WISP_OP_HEAD) return context->weights->head_parts;
-  return 1 + (batch && wisp_batch_tiles(context, op)) + (op->post_norm != NULL);
+  return 1 + (batch && wisp_batch_tiles(context, op)) + (op->post_norm != NULL) + (batch && stores_apart(context, op));
 }
 
 /* y += M x; with a post norm the product goes elsewhere, and the second part adds it. */
@@ -286,11 +314,16 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     call.groups_x = (m->width / 4 + EMBED_LOCAL - 1) / EMBED_LOCAL;
     break;
   case WISP_OP_QKV:
+    if (part == 1) {
+      set_kv_store(&call, context);
+      break;
+    }
     set_matmul(&call, context, op->kind, "qkv", q_rows + 2 * kv_rows, m->width, batch);
     set_data(c, a->x, m->width, a->q, q_rows);
     set_norm(c, context, call.window->vectors[WISP_ATTN_NORM]);
     for (uint32_t i = 0; i < 3; i++) set_matrix(c, i, &call.window->matrices[i]);
     set_heads(c, context);
+    if (batch && stores_apart(context, op)) c[WISP_C_STAGED] = a->hidden;
     c[WISP_C_ROPE] = a->rope + (tables > 1 && op->block->window ? m->head_size : 0);
     c[WISP_C_ROPE_STRIDE] = tables * m->head_size;
     if (op->block->q_bias) c[WISP_C_BIAS] = 4 * call.window->vectors[WISP_Q_BIAS];

@@ -18,7 +18,7 @@ typedef struct wisp_activations {
   uint32_t x;             /* [columns][width]: residual stream */
   uint32_t q;             /* [columns][heads * head_size] */
   uint32_t attention;     /* [columns][heads * head_size] */
-  uint32_t hidden;        /* [columns][ffn_width] */
+  uint32_t hidden;        /* [columns][ffn_width]; [columns][2 * kv_heads * head_size]: what kv_store takes */
   uint32_t inputs;        /* [columns][wisp_batch_input_floats]: of the tile kernels; only where they are taken */
   uint32_t projected;     /* [columns][width]: what a post norm takes; only where there are some */
   uint32_t logits;        /* [logit_columns][vocabulary rounded up to 4] */
@@ -58,7 +58,7 @@ typedef struct wisp_kernel_context {
   const wisp_weights *weights;
   const wvk_caps *caps;
   wisp_activations activations;
-  bool kv_f32;
+  wisp_kv_type kv_type;
   uint32_t refused; /* bit of each op kind whose subgroup variant this device does not get right */
 } wisp_kernel_context;
 
@@ -72,7 +72,7 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns);
 const wisp_shader *wisp_shader_find(const char *name);
 
 /* How many dispatches op takes: embedding and head one for each of their windows, else one, one more before it where inputs are
- * prepared and one more behind it for a post norm. */
+ * prepared and one more behind it for a post norm, or for a batch's K and V in q8_0. */
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op, bool batch);
 
 /* The call for part of op. batch: several tokens at a time. */

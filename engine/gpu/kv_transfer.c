@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The KV cache to the host and back, through staging of at most WVK_UPLOAD_CHUNK bytes. On the device a slot is
- * [context][K | V] rows as on the CPU, and slot_bytes from the next. */
+ * [context] rows as on the CPU, and slot_bytes from the next. */
 #include <string.h>
 
 #include "gpu/executor.h"
@@ -10,7 +10,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b) {
 }
 
 static uint64_t row_bytes(const gpu_timeline *t) {
-  return wisp_plan_kv_row_bytes(t->executor->plan, t->context.kv_f32 ? 4 : 2);
+  return wisp_plan_kv_row_bytes(t->executor->plan, t->base.kv_type);
 }
 
 /* Bytes [done, done + used) of the packed rows into staging; used <= its size. */

@@ -316,8 +316,12 @@ static wisp_status create_set(gpu_timeline *t) {
 wisp_status wisp_persistent_timeline_open(gpu_timeline *t) {
   gpu_executor *e = t->executor;
   if (!e->persistent.available) return WISP_OK;
+  if (t->base.kv_type == WISP_KV_Q8_0) {
+    wisp_log(e->host, WISP_LOG_INFO, "decode: a dispatch for each op: the persistent kernel knows no KV cache in q8_0");
+    return WISP_OK;
+  }
   if (wvk_buffer_size(t->kv) > wvk_device_caps(e->device)->max_storage_range) return WISP_OK;
-  if (find_pipeline(e, t->context.kv_f32, &t->persistent.pipeline) != WISP_OK) { /* the runtime has warned */
+  if (find_pipeline(e, t->base.kv_type == WISP_KV_F32, &t->persistent.pipeline) != WISP_OK) { /* the runtime has warned */
     give_up(e, "the driver refuses the kernel");
     return WISP_OK;
   }

@@ -290,7 +290,7 @@ static wisp_status record_pass(test *t, wvk_commands *commands, snapshot *s) {
   }
   WISP_TRY(wisp_gpu_record_op(t->timeline, commands, &plan->ops[plan->op_count - 1], 0, 1));
   wvk_cmd_transfer_barrier(commands);
-  wvk_cmd_copy(commands, t->timeline->kv, 0, t->readback, at, TOKENS * wisp_plan_kv_row_bytes(plan, 2));
+  wvk_cmd_copy(commands, t->timeline->kv, 0, t->readback, at, TOKENS * wisp_plan_kv_row_bytes(plan, WISP_KV_F16));
   s->kv = (const uint16_t *)(base + at / 4);
   return wisp_gpu_status(wvk_commands_end(commands));
 }
@@ -328,7 +328,7 @@ static wisp_status run_test(test *t, wisp_op_kind *blame) {
   WISP_TRY(wisp_gpu_timeline_create(&timeline, &t->executor->base, TOKENS + 1, WISP_KV_F16));
   t->timeline = (gpu_timeline *)timeline;
   const uint64_t bytes = 4ull * (BATCH * (3ull * m->width + 2ull * q + m->ffn_width) + m->vocabulary) +
-                         TOKENS * wisp_plan_kv_row_bytes(t->executor->plan, 2);
+                         TOKENS * wisp_plan_kv_row_bytes(t->executor->plan, WISP_KV_F16);
   WISP_GPU_TRY(wvk_buffer_create(&t->readback, t->executor->device, "self-test", bytes, WVK_MEMORY_READBACK));
   return run_passes(t, blame);
 }

@@ -113,7 +113,7 @@ static wisp_status create_buffers(gpu_timeline *t) {
   const wvk_caps *caps = wvk_device_caps(e->device);
   const wisp_model *m = t->context.model;
   const uint64_t alignment = caps->storage_alignment > 256 ? caps->storage_alignment : 256;
-  const uint64_t slot = wisp_plan_kv_row_bytes(e->plan, t->context.kv_f32 ? 4 : 2) * t->base.context;
+  const uint64_t slot = wisp_plan_kv_row_bytes(e->plan, t->base.kv_type) * t->base.context;
   t->slot_bytes = (slot + alignment - 1) / alignment * alignment;
   const uint64_t kv_bytes = t->slot_bytes * e->plan->kv_slots;
   const uint64_t data_bytes = (t->context.activations.rope + (uint64_t)t->base.context * m->head_size * wisp_rope_tables(m)) *
@@ -187,12 +187,12 @@ wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *ex
   t->base.kv_type = kv_type;
   t->executor = e;
   t->context = e->context;
-  t->context.kv_f32 = kv_type == WISP_KV_F32;
+  t->context.kv_type = kv_type;
   t->batch_limit = t->context.activations.columns;
   const char *batch = getenv("WISP_BATCH");
   const unsigned long wanted = batch ? strtoul(batch, NULL, 10) : 0;
   if (wanted && wanted < t->batch_limit) t->batch_limit = (uint32_t)wanted;
-  wisp_status status = wisp_gpu_build_pipelines(e, t->context.kv_f32);
+  wisp_status status = wisp_gpu_build_pipelines(e, kv_type);
   t->context.refused = e->context.refused;
   if (status == WISP_OK) status = create_buffers(t);
   if (status == WISP_OK) status = create_sets(t);

@@ -47,8 +47,8 @@ void wisp_plan_close(wisp_plan *plan) {
   *plan = (wisp_plan){0};
 }
 
-uint64_t wisp_plan_kv_row_bytes(const wisp_plan *plan, uint32_t type_bytes) {
-  return 2ull * plan->model->kv_heads * plan->model->head_size * type_bytes;
+uint64_t wisp_plan_kv_row_bytes(const wisp_plan *plan, wisp_kv_type type) {
+  return wisp_kv_row_bytes(plan->model->kv_heads * plan->model->head_size, type);
 }
 
 /* Sum over tokens of the positions each attends to. */
@@ -67,7 +67,7 @@ static uint64_t seen(const wisp_op *op, uint32_t tokens, uint32_t position) {
 
 uint64_t wisp_op_bytes(const wisp_plan *plan, const wisp_op *op, uint32_t tokens, uint32_t position) {
   const wisp_model *m = plan->model;
-  const uint64_t q = (uint64_t)m->heads * m->head_size, kv_row = wisp_plan_kv_row_bytes(plan, 2), f = sizeof(float);
+  const uint64_t q = (uint64_t)m->heads * m->head_size, kv_row = wisp_plan_kv_row_bytes(plan, WISP_KV_F16), f = sizeof(float);
   uint64_t bytes = op->norm ? m->width * f : 0;
   if (op->kind != WISP_OP_EMBED)
     for (uint32_t i = 0; i < op->matrix_count; i++) bytes += wisp_matrix_bytes(op->matrices[i]);

@@ -3,6 +3,7 @@
 #ifndef WISP_PLAN_PLAN_H
 #define WISP_PLAN_PLAN_H
 
+#include "model/kv.h"
 #include "model/model.h"
 
 typedef enum wisp_op_kind {
@@ -49,8 +50,8 @@ const char *wisp_op_name(wisp_op_kind kind); /* "embed", "qkv", "attention", "at
 uint64_t wisp_op_bytes(const wisp_plan *plan, const wisp_op *op, uint32_t tokens, uint32_t position);
 uint64_t wisp_op_flops(const wisp_plan *plan, const wisp_op *op, uint32_t tokens, uint32_t position);
 
-/* Bytes of one token's K and V in one slot. type_bytes: 2 for f16, 4 for f32. */
-uint64_t wisp_plan_kv_row_bytes(const wisp_plan *plan, uint32_t type_bytes);
+/* Bytes of one token's K and V in one slot. */
+uint64_t wisp_plan_kv_row_bytes(const wisp_plan *plan, wisp_kv_type type);
 
 /* RoPE: table[position][tables][head_size / 2] of (cos, sin), computed in double: angle = position * theta^(-2i / head_size) /
  * (factor[i] * divisor). The second table, where there is one, is for blocks with a window: rope_theta_windowed alone. */

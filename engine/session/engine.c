@@ -185,7 +185,7 @@ void wisp_engine_model_info(const wisp_engine *engine, wisp_model_info *info) {
                             .vocabulary = m->vocabulary,
                             .context_length = m->context_length,
                             .weight_bytes = wisp_model_weight_bytes(m),
-                            .kv_bytes_per_token = wisp_plan_kv_row_bytes(&engine->plan, 2) * engine->plan.kv_slots,
+                            .kv_bytes_per_token = wisp_plan_kv_row_bytes(&engine->plan, WISP_KV_F16) * engine->plan.kv_slots,
                             .submits_per_token = 1};
   for (uint32_t i = 0; i < engine->plan.op_count; i++) {
     info->bytes_per_token += wisp_op_bytes(&engine->plan, &engine->plan.ops[i], 1, 0);

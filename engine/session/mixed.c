@@ -93,7 +93,7 @@ static wisp_status bring_up(mixed_timeline *t, int side) {
   const mixed_executor *e = (mixed_executor *)t->base.executor;
   wisp_timeline *to = t->sides[side], *from = t->sides[!side];
   if (to->length == t->base.length) return WISP_OK;
-  const uint64_t token = wisp_plan_kv_row_bytes(e->plan, t->base.kv_type == WISP_KV_F32 ? 4 : 2) * e->plan->kv_slots;
+  const uint64_t token = wisp_plan_kv_row_bytes(e->plan, t->base.kv_type) * e->plan->kv_slots;
   rows r = {.size = (size_t)(token * t->base.length)};
   r.bytes = wisp_host_alloc(e->host, r.size ? r.size : 1, 1);
   if (!r.bytes) return wisp_fail_memory(e->host, "rows of K and V", r.size);

@@ -26,7 +26,7 @@ enum {
 
 static const uint8_t magic[8] = "wispkvs";
 
-static const char *const kv_names[] = {[WISP_KV_F16] = "f16", [WISP_KV_F32] = "f32"};
+static const char *const kv_names[] = {[WISP_KV_F16] = "f16", [WISP_KV_F32] = "f32", [WISP_KV_Q8_0] = "q8_0"};
 
 /* The header of a state of this timeline. */
 static void make_header(wisp_engine *engine, const wisp_timeline *timeline, uint8_t *header) {
@@ -38,8 +38,7 @@ static void make_header(wisp_engine *engine, const wisp_timeline *timeline, uint
   wisp_store_u32(header + AT_KV_TYPE, timeline->kv_type);
   wisp_store_u64(header + AT_FINGERPRINT, fingerprint);
   wisp_store_u32(header + AT_SLOTS, engine->plan.kv_slots);
-  wisp_store_u32(header + AT_ROW_BYTES,
-                 (uint32_t)wisp_plan_kv_row_bytes(&engine->plan, timeline->kv_type == WISP_KV_F32 ? 4 : 2));
+  wisp_store_u32(header + AT_ROW_BYTES, (uint32_t)wisp_plan_kv_row_bytes(&engine->plan, timeline->kv_type));
   wisp_store_u32(header + AT_LENGTH, timeline->length);
   wisp_store_u64(header + AT_SUM, wisp_hash_bytes(header, AT_SUM));
 }
@@ -115,7 +114,7 @@ static wisp_status check_session(const wisp_host *host, const wisp_bytes *file, 
                      file->name);
   if (kv_type != wisp_load_u32(expected + AT_KV_TYPE))
     return wisp_fail(host, WISP_ERROR_UNSUPPORTED, "%s: its K and V are %s, the session's %s; use that type (--kv)", file->name,
-                     kv_type <= WISP_KV_F32 ? kv_names[kv_type] : "of an unknown type",
+                     kv_type <= WISP_KV_Q8_0 ? kv_names[kv_type] : "of an unknown type",
                      kv_names[wisp_load_u32(expected + AT_KV_TYPE)]);
   if (memcmp(h + AT_SLOTS, expected + AT_SLOTS, AT_LENGTH - AT_SLOTS) || wisp_load_u32(h + AT_ZERO))
     return wisp_fail(host, WISP_ERROR_FORMAT, "%s: its header contradicts itself; save it again", file->name);

@@ -28,11 +28,11 @@ layout(constant_id = WISP_C_HEADS) const uint HEADS = 1;
 layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
 layout(constant_id = WISP_C_ROPE) const uint ROPE = 0;
-layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
 layout(constant_id = WISP_C_ROPE_STRIDE) const uint ROPE_STRIDE = 8;
 layout(constant_id = WISP_C_BIAS) const uint BIAS = 0;
+layout(constant_id = WISP_C_STAGED) const uint STAGED = 0;
 
-layout(set = 0, binding = WISP_BIND_KV_WORD) writeonly buffer KvWord { uint kv[]; };
+#include "lib/kv_write.glsl"
 
 const uint Q_ROWS = HEADS * HEAD_SIZE, KV_ROWS = KV_HEADS * HEAD_SIZE;
 
@@ -46,23 +46,32 @@ Matrix matrix_of_row(inout uint row) {
 
 float bias(uint row) { return BIAS == 0u ? 0.0 : uintBitsToFloat(weights[BIAS + row]); }
 
-// Rows `row` and `row + 1`, row even, of token `column` of the batch: RoPE on q and k, k and v into the KV slot. A pair never crosses
-// from q to k to v: head sizes are even.
+// Rows `row` and `row + 1`, row even, of token `column` of the batch: RoPE on q and k. A pair never crosses from q to k to v: head
+// sizes are even.
+vec2 turned_pair(uint row, uint column, vec2 pair) {
+  if (row >= Q_ROWS + KV_ROWS) return pair;
+  const uint angle = ROPE + (steps[WISP_STEP_POSITION] + column) * ROPE_STRIDE + row % HEAD_SIZE;
+  const float cosine = data[angle], sine = data[angle + 1u];
+  return vec2(pair.x * cosine - pair.y * sine, pair.x * sine + pair.y * cosine);
+}
+
+// The same, k and v into the KV slot; for one of q8_0 they wait as floats for kv_store.
 void finish_pair(uint row, uint column, vec2 pair) {
-  const uint position = steps[WISP_STEP_POSITION] + column;
-  if (row < Q_ROWS + KV_ROWS) {
-    const uint angle = ROPE + position * ROPE_STRIDE + row % HEAD_SIZE;
-    const float cosine = data[angle], sine = data[angle + 1u];
-    pair = vec2(pair.x * cosine - pair.y * sine, pair.x * sine + pair.y * cosine);
-  }
+  pair = turned_pair(row, column, pair);
   if (row < Q_ROWS) {
     const uint y = Y + column * Y_STRIDE + row;
     data[y] = pair.x;
     data[y + 1u] = pair.y;
     return;
   }
-  const uint element = position * 2u * KV_ROWS + (row - Q_ROWS);
-  if (KV_F32 == 1u) {
+  if (KV_TYPE == KV_Q8_0) {
+    const uint staged = STAGED + column * 2u * KV_ROWS + (row - Q_ROWS);
+    data[staged] = pair.x;
+    data[staged + 1u] = pair.y;
+    return;
+  }
+  const uint element = (steps[WISP_STEP_POSITION] + column) * 2u * KV_ROWS + (row - Q_ROWS);
+  if (KV_TYPE == KV_F32) {
     kv[element] = floatBitsToUint(pair.x);
     kv[element + 1u] = floatBitsToUint(pair.y);
   } else {

@@ -9,25 +9,15 @@ layout(constant_id = WISP_C_Y_STRIDE) const uint Y_STRIDE = 8;
 layout(constant_id = WISP_C_HEADS) const uint HEADS = 1;
 layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
 layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
-layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
 layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
 layout(constant_id = WISP_C_WINDOW) const uint WINDOW = 0;
 
-layout(set = 0, binding = WISP_BIND_KV_VEC4) readonly buffer KvVec4 { uvec4 kv4[]; };
+#include "lib/kv_read.glsl"
+
 layout(set = 0, binding = WISP_BIND_DATA) writeonly buffer Data { float data[]; };
 layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
 
 const uint GROUP = HEADS / KV_HEADS;
-
-struct Row { vec4 low, high; };
-
-// 8 elements of a position's row in the KV slot.
-Row load_row(uint position, uint element) {
-  const uint first = position * 2u * KV_HEADS * HEAD_SIZE + element;
-  if (KV_F32 == 1u) return Row(uintBitsToFloat(kv4[first / 4u]), uintBitsToFloat(kv4[first / 4u + 1u]));
-  const uvec4 words = kv4[first / 8u];
-  return Row(vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y)), vec4(unpackHalf2x16(words.z), unpackHalf2x16(words.w)));
-}
 
 uint query_count() { return steps[WISP_STEP_COUNT] * GROUP; }
 

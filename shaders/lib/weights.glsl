@@ -2,19 +2,15 @@
 // Reading weights in the device layouts of shared/kernel.h. `layout_id` is a specialisation constant at every call: only one branch
 // of each function survives in a pipeline.
 
+#include "lib/bytes.glsl"
+
 struct Matrix {
   uint layout_id;
   uint quants;      // first uvec4
   uint scales;      // first word
 };
 
-// Small integers to floats by placing them in the mantissa of 2^23: integer conversions run at a quarter of the rate on some GPUs.
-vec4 mantissa(uvec4 small) { return uintBitsToFloat(small | 0x4b000000u); }
 vec4 nibbles(uint word) { return mantissa(uvec4(word, word >> 4, word >> 8, word >> 12) & 15u) - 8388608.0; }
-vec4 signed_bytes(uint word) {
-  const uint biased = word ^ 0x80808080u;
-  return mantissa(uvec4(biased, biased >> 8, biased >> 16, biased >> 24) & 255u) - 8388736.0;
-}
 vec4 bf16_pairs(uvec2 words) {
   return uintBitsToFloat(uvec4(words.x << 16, words.x & 0xffff0000u, words.y << 16, words.y & 0xffff0000u));
 }

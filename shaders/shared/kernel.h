@@ -8,7 +8,7 @@
 #define WISP_BIND_WEIGHTS_VEC4 0 /* uvec4: quants */
 #define WISP_BIND_WEIGHTS_WORD 1 /* uint: scales, norms */
 #define WISP_BIND_KV_VEC4 2      /* uvec4: rows of K */
-#define WISP_BIND_KV_WORD 3      /* uint: writes, rows of V */
+#define WISP_BIND_KV_WORD 3      /* uint: writes, scales, rows of V */
 #define WISP_BIND_DATA_VEC4 4    /* vec4: activations */
 #define WISP_BIND_DATA 5         /* float: activations, RoPE table, logits */
 #define WISP_BIND_STEP 6         /* uint[WISP_STEP_WORDS] */
@@ -62,7 +62,7 @@
 #define WISP_C_KV_HEADS 21
 #define WISP_C_HEAD_SIZE 22  /* a multiple of 8 */
 #define WISP_C_ROPE 23       /* DATA: (cos, sin)[position][HEAD_SIZE / 2] */
-#define WISP_C_KV_F32 24     /* 1: K and V are floats; 0: f16, two a word */
+#define WISP_C_KV_TYPE 24    /* wisp_kv_type */
 #define WISP_C_ROW_BEGIN 25  /* embed, head: first row of this window */
 #define WISP_C_CANDIDATES 26 /* DATA: (logit, id)[column][CANDIDATE_STRIDE]: best of each head workgroup */
 #define WISP_C_CANDIDATE_STRIDE 27
@@ -83,8 +83,9 @@
 #define WISP_C_COOP_M 42 /* shape of a cooperative matrix */
 #define WISP_C_COOP_N 43
 #define WISP_C_COOP_K 44
-#define WISP_C_HALF 45 /* prepare: 1: inputs become f16, two a float */
-#define WISP_C_COUNT 46
+#define WISP_C_HALF 45   /* prepare: 1: inputs become f16, two a float */
+#define WISP_C_STAGED 46 /* qkv in batches, kv_store: DATA: K and V as floats [column][2 * KV_HEADS * HEAD_SIZE], for q8_0 */
+#define WISP_C_COUNT 47
 
 #define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 

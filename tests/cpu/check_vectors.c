@@ -55,18 +55,18 @@ static void check_rope(const wisp_cpu_kernels *kernels, uint64_t seed) {
 static void check_kv_write(const wisp_cpu_kernels *kernels, uint64_t seed) {
   judge j = {.set = kernels->name, .kernel = "kv_write"};
   static const float awkward[] = {0, -0.0f, 65504, 65519, 65520, 1e9f, -1e9f, 6e-8f, 2.9e-8f, 3e-8f, 1e-30f, 6.1e-5f, INFINITY};
-  for (uint32_t width = 1; width <= 40; width++) {
+  for (uint32_t width = 1; width <= 96; width += width < 40 ? 1 : 7) {
     const uint32_t n = 2 * width;
     float *values = guarded_alloc(n), *found = guarded_alloc(n), *expected = guarded_alloc(n);
     random_fill(&seed, values, n);
     for (uint32_t i = 0; i < n; i += 3) values[i] = awkward[random_below(&seed, sizeof awkward / sizeof *awkward)];
-    for (int type = 0; type < 2; type++) {
-      const wisp_kv_type kv = type ? WISP_KV_F16 : WISP_KV_F32;
-      const size_t words = type ? width : n;
-      kernels->kv_write(values, width, kv, found);
-      wisp_reference_kv_write(values, width, kv, expected);
-      judge_that(&j, !memcmp(found, expected, words * sizeof *found),
-                 type ? "f16: the reference's bits" : "f32: the reference's bits");
+    for (int type = WISP_KV_F16; type <= WISP_KV_Q8_0; type++) {
+      static const char *const what[] = {"f16: the reference's bits", "f32: the reference's bits",
+                                         "q8_0: the reference's bits"};
+      if (type == WISP_KV_Q8_0 && width % WISP_KV_BLOCK) continue;
+      kernels->kv_write(values, width, (wisp_kv_type)type, found);
+      wisp_reference_kv_write(values, width, (wisp_kv_type)type, expected);
+      judge_that(&j, !memcmp(found, expected, (size_t)wisp_kv_row_bytes(width, (wisp_kv_type)type)), what[type]);
       judge_that(&j, guarded_intact(found, n), "stays inside");
     }
     guarded_free(values), guarded_free(found), guarded_free(expected);
@@ -104,8 +104,13 @@ typedef struct attention_case {
   wisp_kv_type type;
 } attention_case;
 
-static double cached(const void *positions, wisp_kv_type type, size_t i) {
-  return type == WISP_KV_F16 ? wisp_f16_to_f32(((const uint16_t *)positions)[i]) : ((const float *)positions)[i];
+/* Element i of position t. */
+static double cached(const attention_case *c, const void *positions, size_t t, size_t i) {
+  const uint32_t width = c->kv_heads * c->head_size;
+  const void *row = (const uint8_t *)positions + t * wisp_kv_row_bytes(width, c->type);
+  if (c->type == WISP_KV_F32) return ((const float *)row)[i];
+  if (c->type == WISP_KV_F16) return wisp_f16_to_f32(((const uint16_t *)row)[i]);
+  return ((const int8_t *)row)[i] * (double)wisp_f16_to_f32(wisp_kv_scales(row, width)[i / WISP_KV_BLOCK]);
 }
 
 /* In double; the bound: 2^-18 of the values' magnitude, for scores of up to some tens whose rounding the exponential magnifies.
@@ -118,7 +123,7 @@ static void attend(const attention_case *c, const float *q, const void *position
   for (uint32_t t = 0; t < c->length; t++) {
     double score = 0, size = 0;
     for (uint32_t i = 0; i < c->head_size; i++) {
-      const double product = q[i] * cached(positions, c->type, t * 2 * width + at + i);
+      const double product = q[i] * cached(c, positions, t, at + i);
       score += product;
       size += fabs(product);
     }
@@ -130,7 +135,7 @@ static void attend(const attention_case *c, const float *q, const void *position
   for (uint32_t i = 0; i < c->head_size; i++) {
     double sum = 0, sizes = 0;
     for (uint32_t t = 0; t < c->length; t++) {
-      const double v = cached(positions, c->type, (t * 2 + 1) * width + at + i);
+      const double v = cached(c, positions, t, width + at + i);
       sum += weights[t] / total * v;
       sizes += weights[t] / total * fabs(v);
     }
@@ -141,26 +146,27 @@ static void attend(const attention_case *c, const float *q, const void *position
 }
 
 static void check_attention(const wisp_cpu_kernels *kernels, uint64_t seed) {
-  static const uint32_t sizes[] = {64, 16, 8, 80, 128, 20, 256, 40};
-  for (int type = 0; type < 2; type++) {
-    judge j = {.set = kernels->name, .kernel = type ? "attention f16" : "attention f32"};
+  static const uint32_t sizes[] = {64, 16, 8, 80, 128, 20, 256, 96};
+  for (int type = WISP_KV_F16; type <= WISP_KV_Q8_0; type++) {
+    static const char *const names[] = {"attention f16", "attention f32", "attention q8_0"};
+    judge j = {.set = kernels->name, .kernel = names[type]};
     for (uint32_t i = 0; i < 80; i++) {
       const attention_case c = {.queries = 1 + i % 5,
                                 .kv_heads = 1 + i % 3,
                                 .head_size = sizes[i % 8],
                                 .length = i < 20 ? i + 1 : 1 + random_below(&seed, 200),
-                                .type = type ? WISP_KV_F16 : WISP_KV_F32};
+                                .type = (wisp_kv_type)type};
+      if (c.type == WISP_KV_Q8_0 && c.head_size % WISP_KV_BLOCK) continue;
       const size_t row = 2 * (size_t)c.kv_heads * c.head_size, results = (size_t)c.queries * c.head_size;
-      const size_t words = (c.length * row * wisp_kv_type_bytes(c.type) + 3) / 4,
-                   scores = c.queries * wisp_scores_stride(c.length);
+      const size_t row_bytes = (size_t)wisp_kv_row_bytes(c.kv_heads * c.head_size, c.type);
+      const size_t words = (c.length * row_bytes + 3) / 4, scores = c.queries * wisp_scores_stride(c.length);
       float *positions = guarded_alloc(words), *values = guarded_alloc(row), *q = guarded_alloc(results);
       float *out = guarded_alloc(results), *alone = guarded_alloc(results), *scratch = guarded_alloc(scores);
       double *expected = malloc(results * sizeof *expected), *bound = malloc(results * sizeof *bound);
       if (!expected || !bound) abort();
       for (uint32_t t = 0; t < c.length; t++) {
         random_fill(&seed, values, row);
-        wisp_reference_kv_write(values, c.kv_heads * c.head_size, c.type,
-                                (uint8_t *)positions + t * row * wisp_kv_type_bytes(c.type));
+        wisp_reference_kv_write(values, c.kv_heads * c.head_size, c.type, (uint8_t *)positions + t * row_bytes);
       }
       random_fill(&seed, q, results);
       const wisp_kv_slot slot = {.positions = positions, .type = c.type, .kv_width = c.kv_heads * c.head_size};

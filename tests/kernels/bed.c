@@ -64,7 +64,7 @@ static wisp_status create_buffers(bed *b, bool mapped) {
   const wvk_caps *caps = wvk_device_caps(b->device);
   const uint64_t alignment = caps->storage_alignment > 256 ? caps->storage_alignment : 256;
   const uint32_t context = b->shape->context;
-  b->slot_bytes = round_up(wisp_plan_kv_row_bytes(&b->plan, b->shape->kv_f32 ? 4 : 2) * context, alignment);
+  b->slot_bytes = round_up(wisp_plan_kv_row_bytes(&b->plan, b->shape->kv) * context, alignment);
   const uint64_t bytes[BED_BUFFERS] = {
       [BED_DATA] = (b->modes[0].activations.rope + (uint64_t)context * wisp_rope_tables(&b->model) * b->model.head_size + GAP) *
                    sizeof(float),
@@ -123,7 +123,7 @@ static wisp_status open_bed(bed *b, uint32_t blocks, bool mapped, uint64_t *rand
   WISP_TRY(wisp_weights_open(&b->weights, b->host, b->device, &limits, &b->model, NULL, NULL));
   for (uint32_t i = 0; i < BED_MODES; i++) {
     b->modes[i] = (wisp_kernel_context){
-        .model = &b->model, .weights = &b->weights, .caps = &b->caps[i], .kv_f32 = b->shape->kv_f32};
+        .model = &b->model, .weights = &b->weights, .caps = &b->caps[i], .kv_type = b->shape->kv};
     wisp_activations_plan(&b->modes[i], b->shape->columns > 64 ? b->shape->columns : 64);
     /* Tiles are chosen by what a batch could be: all of the largest size, and some of each. */
     if (i > 4 + FEATURES) b->modes[i].activations.columns = i == BED_MODES - 1 ? 2048 : 1 << 20;

@@ -35,7 +35,50 @@ static void judge_value(verdict *v, const region *r, uint32_t i, float got, doub
   if (!(of_bound <= v->of_bound)) v->of_bound = of_bound;
 }
 
+/* Rows of q8_0: elements are off by half a step, a little more where the scale was rounded down; behind the scales are zeros.
+ */
+static void judge_rows(verdict *v, const region *r, const uint32_t *after) {
+  const uint32_t words = (uint32_t)wisp_kv_row_bytes(r->width, WISP_KV_Q8_0) / 4, used = r->width / 2 + r->width / 32;
+  for (uint32_t at = 0; at < r->count / words; at++) {
+    const uint32_t *row = after + r->first + at * words, first = at * 2 * r->width;
+    for (uint32_t i = 0; i < 2 * r->width; i++) {
+      const double scale = wisp_f16_to_f32(wisp_kv_scales(row, r->width)[i / WISP_KV_BLOCK]);
+      double largest = 0, error = 0;
+      for (uint32_t j = i / 32 * 32; j < i / 32 * 32 + 32; j++) {
+        largest = fmax(largest, fabsf(r->expected[first + j]));
+        error = fmax(error, r->bound * (double)r->magnitude[first + j]);
+      }
+      if (!(fabs(127 * scale - largest) <= error + largest * 0x1.01p-11 + 127 * 0x1p-24))
+        reject(v, "%s: the scale of [%u] is %g, the largest value %g", r->name, first + i, scale, largest);
+      judge_value(v, r, first + i, truth_cached(row, r->width, WISP_KV_Q8_0, i), (0.5 + 127 * 0x1.01p-11) * scale);
+    }
+    for (uint32_t i = used; i < words; i++)
+      if (row[i]) reject(v, "%s: word %u of row %u is 0x%x, not padding", r->name, i, at, row[i]);
+  }
+}
+
+/* What kv_store makes of the floats that it took has the reference's bits. */
+static void judge_stored(verdict *v, const truth *t, const bed_run *run) {
+  const wisp_model *m = &t->bed->model;
+  const uint32_t width = m->kv_heads * m->head_size, row_bytes = (uint32_t)wisp_kv_row_bytes(width, WISP_KV_Q8_0);
+  const float *staged = (const float *)(const void *)bed_after(t->bed, BED_DATA) + t->bed->modes[run->mode].activations.hidden;
+  const uint8_t *rows = (const uint8_t *)bed_after(t->bed, BED_KV) + run->op->kv_slot * t->bed->slot_bytes +
+                        (uint64_t)run->position * row_bytes;
+  for (uint32_t i = 0; i < run->count * 2 * width; i += WISP_KV_BLOCK) {
+    const uint8_t *row = rows + i / (2 * width) * row_bytes;
+    const uint32_t element = i % (2 * width);
+    int8_t quants[WISP_KV_BLOCK];
+    const uint16_t scale = wisp_kv_quantize(staged + i, quants);
+    if (scale != wisp_kv_scales(row, width)[element / WISP_KV_BLOCK] || memcmp(quants, row + element, sizeof quants))
+      reject(v, "K and V[%u]: not the bits of the reference for the floats stored", i);
+  }
+}
+
 static void judge_region(verdict *v, const region *r, const uint32_t *after) {
+  if (r->kind == REGION_ROWS) {
+    judge_rows(v, r, after);
+    return;
+  }
   for (uint32_t i = 0; i < r->count; i++) {
     const uint32_t word = after[r->first + i];
     if (r->kind == REGION_FLOATS) judge_value(v, r, i, wisp_float_of_bits(word), 0);
@@ -102,6 +145,7 @@ verdict truth_judge(const truth *t, const bed_run *run) {
   verdict v = {.ok = true};
   for (uint32_t i = 0; i < t->region_count; i++) judge_region(&v, &t->regions[i], bed_after(t->bed, t->regions[i].buffer));
   for (int i = 0; i < BED_BUFFERS; i++) judge_untouched(&v, t, i);
+  if (truth_stages(t, run)) judge_stored(&v, t, run);
   /* Of a batch nobody reads the candidates. */
   if (run->op->kind == WISP_OP_HEAD && !run->batch) judge_candidates(&v, t, run);
   return v;

@@ -8,27 +8,34 @@
 #include "base/little_endian.h"
 #include "random.h"
 
+#define F16 WISP_KV_F16
+#define F32 WISP_KV_F32
+#define Q8 WISP_KV_Q8_0
+
 /* Every type in every kind of op, rows and columns that fit no workgroup, tiles that do not divide them. Building pipelines
  * takes most of the time: ops that bring nothing new are left out. */
 /* clang-format off */
 const shape shapes[] = {
-  /* name    width heads kv size   ffn vocab   ctx cols  types                                          f32 split rounded ops, traits */
-  {"f32",       36,  3, 1,   8,  100,  101,   80, 64, "f32",                                            true,  false, false, "EQAOGDHS", ""},
-  {"f16",      100,  5, 1,  16,  300, 3001, 1030, 64, "f16",                                            true,  true,  false, "EQAOGDHS", ""},
-  {"bf16",      64,  1, 1,  64, 1004, 1004, 1000,  5, "bf16",                                           false, false, false, "EAGH", ""},
-  {"q4_0",    4352,  4, 2,   8,   96,   45,  140,  5, "q4_0",                                           false, false, false, "EQGDH", ""},
-  {"q4_1",      32,  3, 3,  32,   32, 6148,  129,  5, "q4_1 q5_0 q5_1 q8_0 q4_1 q8_0 q5_1 q4_1 q5_0",   true,  false, false, "EQAGDHS", ""},
-  {"q5_0",     576,  9, 3,  64, 1536, 1004, 1100,  5, "q5_0 q4_1 q8_0 q4_1 q5_1 q5_0 q5_0 q5_0 q5_1",   false, false, false, "EQAOGDH", ""},
-  {"q5_1",      64,  5, 1,  64, 4352,  300,  100, 64, "q5_1 q8_0 f16 q5_0 q4_1 f32 q8_0 q5_1 q4_1",     true,  false, false, "EADH", ""},
-  {"q8_0",     960,  6, 2,  80, 1504,  300,   40,  4, "q8_0",                                           false, false, false, "EQAH", ""},
-  {"q4_k",     256,  2, 1, 128,  256,  100,   90, 64, "q4_k q5_k q6_k q4_k q5_k q6_k q5_k q4_k",        false, false, false, "EQAOGDH", ""},
-  {"q5_k",    1536,  4, 2,  64,  512,   60,   64,  5, "q5_k q6_k f32 q6_k q4_k q5_k q5_k q5_k q6_k",    true,  false, false, "EGH", ""},
-  {"q6_k",     512,  1, 1, 256,  300,   99,   64,  4, "q6_k bf16 q4_k q6_k q6_k q4_k bf16 q6_k q5_k",   false, false, false, "EQAODH", ""},
-  {"rounded",  256,  1, 1,   8,    4,   40,   40,  3, "q4_k q5_k q6_k f32 f32 f32 f32 q6_k",            true,  false, true,  "EQ", ""},
-  {"biases",    64,  4, 2,  16,    4,   40,   80,  5, "f16",                                            false, false, false, "Q", "br"},
-  {"gemma",    128,  4, 1,  32,   96,   60,  129,  5, "q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q8_0",        true,  false, false, "EQAOGD", "nPgsw"},
-  {"w8a8",      96,  3, 3,  32,   64,   45,   80,  4, "q8_0",                                           false, false, false, "QOGDH", "8pb"},
-  {"w8a8 wide", 36,  1, 1,   8, 3616,   40,   40,  3, "f16 f16 f16 f16 f16 f16 q8_0 f16",               false, false, false, "GD", "8"},
+  /* name    width heads kv size   ffn vocab   ctx cols  types                                          kv   split rounded ops, traits */
+  {"f32",       36,  3, 1,   8,  100,  101,   80, 64, "f32",                                            F32,  false, false, "EQAOGDHS", ""},
+  {"f16",      100,  5, 1,  16,  300, 3001, 1030, 64, "f16",                                            F32,  true,  false, "EQAOGDHS", ""},
+  {"bf16",      64,  1, 1,  64, 1004, 1004, 1000,  5, "bf16",                                           F16,  false, false, "EAGH", ""},
+  {"q4_0",    4352,  4, 2,   8,   96,   45,  140,  5, "q4_0",                                           F16,  false, false, "EQGDH", ""},
+  {"q4_1",      32,  3, 3,  32,   32, 6148,  129,  5, "q4_1 q5_0 q5_1 q8_0 q4_1 q8_0 q5_1 q4_1 q5_0",   Q8,   false, false, "EQAGDHS", ""},
+  {"q5_0",     576,  9, 3,  64, 1536, 1004, 1100,  5, "q5_0 q4_1 q8_0 q4_1 q5_1 q5_0 q5_0 q5_0 q5_1",   F16,  false, false, "EQAOGDH", ""},
+  {"q5_1",      64,  5, 1,  64, 4352,  300,  100, 64, "q5_1 q8_0 f16 q5_0 q4_1 f32 q8_0 q5_1 q4_1",     F32,  false, false, "EADH", ""},
+  {"q8_0",     960,  6, 2,  80, 1504,  300,   40,  4, "q8_0",                                           F16,  false, false, "EQAH", ""},
+  {"q4_k",     256,  2, 1, 128,  256,  100,   90, 64, "q4_k q5_k q6_k q4_k q5_k q6_k q5_k q4_k",        F16,  false, false, "EQAOGDH", ""},
+  {"q5_k",    1536,  4, 2,  64,  512,   60,   64,  5, "q5_k q6_k f32 q6_k q4_k q5_k q5_k q5_k q6_k",    F32,  false, false, "EGH", ""},
+  {"q6_k",     512,  1, 1, 256,  300,   99,   64,  4, "q6_k bf16 q4_k q6_k q6_k q4_k bf16 q6_k q5_k",   F16,  false, false, "EQAODH", ""},
+  {"rounded",  256,  1, 1,   8,    4,   40,   40,  3, "q4_k q5_k q6_k f32 f32 f32 f32 q6_k",            F32,  false, true,  "EQ", ""},
+  {"biases",    64,  4, 2,  16,    4,   40,   80,  5, "f16",                                            F16,  false, false, "Q", "br"},
+  {"gemma",    128,  4, 1,  32,   96,   60,  129,  5, "q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q8_0",        Q8,   false, false, "EQAOGD", "nPgsw"},
+  {"w8a8",      96,  3, 3,  32,   64,   45,   80,  4, "q8_0",                                           F16,  false, false, "QOGDH", "8pb"},
+  {"w8a8 wide", 36,  1, 1,   8, 3616,   40,   40,  3, "f16 f16 f16 f16 f16 f16 q8_0 f16",               F16,  false, false, "GD", "8"},
+  {"8-bit kv",  96,  9, 3,  64,    4,   40, 1100, 64, "f16",                                            Q8,   false, false, "QA", ""},
+  {"8-bit 96",  32,  2, 1,  96,    4,   40,  300, 64, "f32",                                            Q8,   false, false, "QA", "b"},
+  {"8-bit 256", 32,  2, 2, 256,    4,   40,  150, 64, "f32",                                            Q8,   false, false, "QA", ""},
 };
 /* clang-format on */
 const uint32_t shape_count = sizeof shapes / sizeof *shapes;

@@ -13,7 +13,7 @@ typedef struct shape {
   uint32_t context;
   uint32_t columns;  /* batches go up to so many tokens */
   const char *types; /* of q k v attn_out gate up down embedding head; the last one stands for those not said */
-  bool kv_f32;
+  wisp_kv_type kv;
   bool split;      /* the device is said to bind so little that the vocabulary takes several windows and buffers */
   bool rounded;    /* K types with any scale, which their layout rounds to f16; else with scales that it keeps */
   const char *ops; /* checked here, by their initials: Embed Qkv Attention attn_Out Gate_up Down Head Sample */

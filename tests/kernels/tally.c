@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const kv_names[] = {[WISP_KV_F16] = "f16", [WISP_KV_F32] = "f32", [WISP_KV_Q8_0] = "q8_0"};
+
 enum { SHOWN = 3 }; /* failures of a row that are printed */
 
 static void name_types(tally_row *row, const bed *b, const wisp_op *op) {
   size_t at = 0;
-  if (op->kind == WISP_OP_ATTENTION) snprintf(row->types, sizeof row->types, "kv %s", b->shape->kv_f32 ? "f32" : "f16");
+  if (op->kind == WISP_OP_ATTENTION) snprintf(row->types, sizeof row->types, "kv %s", kv_names[b->shape->kv]);
   for (uint32_t i = 0; i < op->matrix_count && at < sizeof row->types; i++) {
     row->rounded |= b->shape->rounded && shape_is_k_type(op->matrices[i]->type);
     if (i && op->matrices[i]->type == op->matrices[i - 1]->type) continue;

@@ -147,18 +147,22 @@ static void break_weights(truth *t) {
   break_weight(&t->bed->model.embedding, (uint32_t)t->ids[0], t->x, NULL);
 }
 
+float truth_cached(const void *row, uint32_t kv_width, wisp_kv_type type, uint32_t i) {
+  if (type == WISP_KV_F32) return ((const float *)row)[i];
+  if (type == WISP_KV_F16) return wisp_f16_to_f32(((const uint16_t *)row)[i]);
+  return ((const int8_t *)row)[i] * wisp_f16_to_f32(wisp_kv_scales(row, kv_width)[i / WISP_KV_BLOCK]);
+}
+
 static void fill_slot(truth *t, uint64_t *random) {
   const wisp_model *m = &t->bed->model;
   const uint32_t width = m->kv_heads * m->head_size;
-  const wisp_kv_type type = t->bed->shape->kv_f32 ? WISP_KV_F32 : WISP_KV_F16;
-  const size_t row = 2 * width * wisp_kv_type_bytes(type);
+  const wisp_kv_type type = t->bed->shape->kv;
+  const size_t row = (size_t)wisp_kv_row_bytes(width, type);
   for (uint32_t p = 0; p < t->bed->shape->context; p++) {
     random_fill(random, t->scratch, 2 * width);
     wisp_reference_kv_write(t->scratch, width, type, t->slot + p * row);
-    for (uint32_t i = 0; i < 2 * width; i++) {
-      const float value = t->scratch[i];
-      t->cached[p * 2 * (size_t)width + i] = type == WISP_KV_F32 ? value : wisp_f16_to_f32(wisp_f32_to_f16(value));
-    }
+    for (uint32_t i = 0; i < 2 * width; i++)
+      t->cached[p * 2 * (size_t)width + i] = truth_cached(t->slot + p * row, width, type, i);
     for (uint32_t i = 0; i < 2 * width; i++) t->scratch[i] += t->broken && p == 0;
     wisp_reference_kv_write(t->scratch, width, type, t->expected_slot + p * row);
   }
@@ -185,7 +189,7 @@ static wisp_status open_truth(truth *t, uint64_t *random) {
     if (b->modes[i].activations.candidate_stride > t->candidate_stride)
       t->candidate_stride = b->modes[i].activations.candidate_stride;
   t->pool = b->shape->columns;
-  t->arena_size = 2 * (t->pool * (q + 2 * kv + widest) + (size_t)a->logit_columns * m->vocabulary) + 64;
+  t->arena_size = 2 * (t->pool * (q + 5 * kv + widest) + (size_t)a->logit_columns * m->vocabulary) + 64;
   t->x = take(t, (size_t)t->pool * m->width, sizeof(float));
   t->query = take(t, (size_t)t->pool * q, sizeof(float));
   t->attended = take(t, (size_t)t->pool * q, sizeof(float));
@@ -239,7 +243,7 @@ static region *add_region(truth *t, const char *name, bed_buffer buffer, region_
   region *r = &t->regions[t->region_count++];
   *r = (region){.name = name, .buffer = buffer, .kind = kind, .first = (uint32_t)first, .count = (uint32_t)count};
   if (kind == REGION_ANY) return r;
-  const size_t values = kind == REGION_HALVES ? 2 * count : count;
+  const size_t values = kind == REGION_HALVES ? 2 * count : kind == REGION_ROWS ? 4 * count : count;
   r->expected = t->arena + t->arena_used;
   r->words = (uint32_t *)(void *)r->expected;
   r->magnitude = r->expected + values;
@@ -258,7 +262,7 @@ static void put_columns(truth *t, const bed_run *run, uint32_t at, const float *
 }
 
 static void put_slot(truth *t, uint32_t positions) {
-  const size_t row = wisp_plan_kv_row_bytes(&t->bed->plan, t->bed->shape->kv_f32 ? 4 : 2);
+  const size_t row = wisp_plan_kv_row_bytes(&t->bed->plan, t->bed->shape->kv);
   const uint64_t at = bed_op(t->bed, WISP_OP_QKV)->kv_slot * t->bed->slot_bytes;
   memcpy((uint8_t *)t->bed->before[BED_KV] + at, t->slot, row * positions);
 }
@@ -317,18 +321,29 @@ static void finish_heads(const truth *t, const wisp_block *b, const projection *
   }
 }
 
+bool truth_stages(const truth *t, const bed_run *run) {
+  if (run->op->kind != WISP_OP_QKV || !run->batch) return false;
+  const uint32_t parts = wisp_kernel_parts(&t->bed->modes[run->mode], run->op, true);
+  return !strcmp(wisp_kernel_for(&t->bed->modes[run->mode], run->op, parts - 1, true).kernel.shader->name, "kv_store");
+}
+
 static void expect_qkv(truth *t, const bed_run *run) {
   bed *b = t->bed;
   const wisp_model *m = &b->model;
   const wisp_activations *a = &b->modes[run->mode].activations;
-  const uint32_t q = m->heads * m->head_size, kv = 2 * m->kv_heads * m->head_size, words = b->shape->kv_f32 ? kv : kv / 2;
+  const uint32_t q = m->heads * m->head_size, kv = 2 * m->kv_heads * m->head_size;
+  const uint32_t words = (uint32_t)wisp_plan_kv_row_bytes(&b->plan, b->shape->kv) / 4;
+  static const region_kind kinds[] = {
+      [WISP_KV_F16] = REGION_HALVES, [WISP_KV_F32] = REGION_FLOATS, [WISP_KV_Q8_0] = REGION_ROWS};
   const uint64_t slot = run->op->kv_slot * b->slot_bytes / 4;
   put_columns(t, run, a->x, t->x, m->width);
   put_slot(t, run->position);
   memcpy(b->before[BED_DATA] + a->rope, t->rope, (size_t)b->shape->context * wisp_rope_tables(m) * m->head_size * 4);
   region *queries = add_region(t, "q", BED_DATA, REGION_FLOATS, a->q, (uint64_t)run->count * q);
-  region *cached = add_region(t, "K and V", BED_KV, b->shape->kv_f32 ? REGION_FLOATS : REGION_HALVES,
-                              slot + (uint64_t)run->position * words, (uint64_t)run->count * words);
+  region *cached = add_region(t, "K and V", BED_KV, kinds[b->shape->kv], slot + (uint64_t)run->position * words,
+                              (uint64_t)run->count * words);
+  cached->width = kv / 2;
+  if (truth_stages(t, run)) add_region(t, "staged", BED_DATA, REGION_ANY, a->hidden, (uint64_t)run->count * kv);
   queries->bound = cached->bound = run_bound(t, run);
   const wisp_block *block = run->op->block;
   const projection parts[] = {{block->q_bias, block->q_norm, m->heads, true},
@@ -380,9 +395,8 @@ static void expect_head_of_attention(truth *t, const bed_run *run, uint32_t colu
   const uint32_t size = m->head_size, q = m->heads * size, kv_width = m->kv_heads * size, window = run->op->block->window;
   const uint32_t kv_head = head / (m->heads / m->kv_heads), last = run->position + column;
   const uint32_t first = window && last + 1 > window ? last + 1 - window : 0;
-  const bool f32 = t->bed->shape->kv_f32;
-  const wisp_kv_slot slot = {t->expected_slot + (size_t)first * 2 * kv_width * (f32 ? 4 : 2), f32 ? WISP_KV_F32 : WISP_KV_F16,
-                             kv_width};
+  const wisp_kv_type type = t->bed->shape->kv;
+  const wisp_kv_slot slot = {t->expected_slot + first * wisp_kv_row_bytes(kv_width, type), type, kv_width};
   const float *query = t->query + (size_t)pool_column(t, run, column) * q + head * size;
   const size_t at = (size_t)column * q + head * size;
   float *scaled = t->scratch, *scores = scaled + size;

@@ -8,6 +8,7 @@
 typedef enum region_kind {
   REGION_FLOATS,
   REGION_HALVES, /* two a word */
+  REGION_ROWS,   /* of a KV cache of q8_0 */
   REGION_WORDS,  /* equal bit for bit */
   REGION_ANY     /* checked elsewhere */
 } region_kind;
@@ -19,7 +20,8 @@ typedef struct region {
   bed_buffer buffer;
   region_kind kind;
   uint32_t first, count; /* words */
-  float *expected;       /* FLOATS [count], HALVES [2 * count] */
+  uint32_t width;        /* ROWS: kv_width */
+  float *expected;       /* FLOATS [count], HALVES [2 * count], ROWS [rows][2 * width] */
   float *magnitude;      /* likewise */
   uint32_t *words;       /* WORDS [count] */
   float bound;
@@ -56,6 +58,12 @@ void truth_close(truth *truth);
 
 /* Fills bed->before with the run's inputs and poison, and the regions with what must come of it. */
 void truth_expect(truth *truth, const bed_run *run);
+
+/* Element i of a row of the KV cache. */
+float truth_cached(const void *row, uint32_t kv_width, wisp_kv_type type, uint32_t i);
+
+/* Whether the run is a qkv that leaves K and V as floats in activations.hidden, for kv_store. */
+bool truth_stages(const truth *truth, const bed_run *run);
 
 typedef struct verdict {
   bool ok;

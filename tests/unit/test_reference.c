@@ -130,6 +130,44 @@ Test(reference, kv_write) {
   cr_assert_eq(floats[6], 9);
 }
 
+/* Scales, quants and zeros of a row of q8_0, blocks counted through K and V alike. */
+Test(reference, kv_write_in_8_bits) {
+  enum { WIDTH = 96, ELEMENTS = 2 * WIDTH, BLOCKS = ELEMENTS / WISP_KV_BLOCK, USED = ELEMENTS + 2 * BLOCKS, ROW = 208 };
+  float values[ELEMENTS];
+  union {
+    uint8_t bytes[ROW + 4];
+    int8_t quants[ROW + 4];
+    uint16_t halves[(ROW + 4) / 2];
+  } row;
+  cr_assert_eq(wisp_kv_row_bytes(WIDTH, WISP_KV_Q8_0), ROW);
+  random_values(values, ELEMENTS, 7);
+  memset(&row, 0xab, sizeof row);
+  for (uint32_t i = 0; i < 32; i++) values[i] = i % 2 ? 0.0f : -0.0f;     /* no scale */
+  for (uint32_t i = 32; i < 64; i++) values[i] = 1e-7f * (float)(i - 32); /* rounded to 0 or less than the largest needs */
+  for (uint32_t i = 64; i < 96; i++) values[i] = (float)(i - 64) - 15.5f; /* ties */
+  for (uint32_t i = 96; i < 128; i++) values[i] = i == 100 ? 127 : values[i] * 100;
+  values[70] = 127; /* makes the scale 1 */
+  values[130] = 1e30f, values[131] = -INFINITY;
+  wisp_reference_kv_write(values, WIDTH, WISP_KV_Q8_0, row.bytes);
+  for (uint32_t i = 0; i < ELEMENTS; i++) {
+    const double scale = wisp_f16_to_f32(row.halves[WIDTH + i / 32]);
+    const double expected = scale > 0 ? fmax(-127, fmin(127, nearbyint(values[i] / scale))) : 0;
+    cr_assert_eq(row.quants[i], expected, "quant %u: %d, not %g", i, row.quants[i], expected);
+  }
+  cr_assert_eq(row.halves[WIDTH], 0);
+  cr_assert_eq(row.halves[WIDTH + 2], 0x3c00);
+  cr_assert_eq(row.quants[64], -16); /* -15.5 to even */
+  cr_assert_eq(row.halves[WIDTH + 4], 0x7bff);
+  cr_assert_eq(row.quants[131], -127);
+  for (uint32_t block = 0; block < BLOCKS; block++) {
+    float largest = 0;
+    for (uint32_t i = 0; i < 32; i++) largest = fmaxf(largest, fabsf(values[32 * block + i]));
+    const uint16_t expected = largest < 1e6f ? wisp_f32_to_f16(largest / 127) : 0x7bff;
+    cr_assert(abs(row.halves[WIDTH + block] - expected) <= 1, "scale %u", block); /* largest * (1 / 127) */
+  }
+  for (uint32_t i = USED; i < ROW + 4; i++) cr_assert_eq(row.bytes[i], i < ROW ? 0 : 0xab, "byte %u", i);
+}
+
 /* With one position its weight is 1 and the output is V: every half there is, in whole groups of lanes and in the rest. */
 Test(reference, every_half_is_read_exactly) {
   enum { HEAD = 23 };
@@ -148,15 +186,19 @@ Test(reference, every_half_is_read_exactly) {
 
 enum { KV_HEADS = 2, MAX_HEAD = 64, POSITIONS = 1000 };
 
-static double cached(const void *cache, wisp_kv_type type, size_t i) {
-  return type == WISP_KV_F32 ? ((const float *)cache)[i] : wisp_f16_to_f32(((const uint16_t *)cache)[i]);
+/* Element i of position t. */
+static double cached(const wisp_kv_slot *slot, size_t t, size_t i) {
+  const void *row = (const uint8_t *)slot->positions + t * wisp_kv_row_bytes(slot->kv_width, slot->type);
+  if (slot->type == WISP_KV_F32) return ((const float *)row)[i];
+  if (slot->type == WISP_KV_F16) return wisp_f16_to_f32(((const uint16_t *)row)[i]);
+  return ((const int8_t *)row)[i] * (double)wisp_f16_to_f32(wisp_kv_scales(row, slot->kv_width)[i / WISP_KV_BLOCK]);
 }
 
 static void check_attention(wisp_kv_type type, uint32_t head_size, uint32_t length, float q_scale) {
   static uint8_t cache[(POSITIONS + 1) * 2 * KV_HEADS * MAX_HEAD * 4];
   static float scores[POSITIONS];
   const uint32_t width = KV_HEADS * head_size;
-  const size_t position_bytes = 2 * width * wisp_kv_type_bytes(type);
+  const size_t position_bytes = (size_t)wisp_kv_row_bytes(width, type);
   float row[2 * KV_HEADS * MAX_HEAD], q[MAX_HEAD], out[MAX_HEAD + 1] = {[0] = NAN};
   for (uint32_t t = 0; t < length; t++) {
     random_values(row, 2 * width, 100 + t);
@@ -171,7 +213,7 @@ static void check_attention(wisp_kv_type type, uint32_t head_size, uint32_t leng
     for (uint32_t t = 0; t < length; t++) {
       weights[t] = 0;
       for (uint32_t i = 0; i < head_size; i++) {
-        weights[t] += q[i] * cached(cache, type, (size_t)t * 2 * width + kv_head * head_size + i);
+        weights[t] += q[i] * cached(&slot, t, kv_head * head_size + i);
       }
       weights[t] /= sqrt(head_size);
       maximum = fmax(maximum, weights[t]);
@@ -183,7 +225,7 @@ static void check_attention(wisp_kv_type type, uint32_t head_size, uint32_t leng
     for (uint32_t i = 0; i < head_size; i++) {
       double expected = 0;
       for (uint32_t t = 0; t < length; t++) {
-        expected += weights[t] / sum * cached(cache, type, (size_t)t * 2 * width + width + kv_head * head_size + i);
+        expected += weights[t] / sum * cached(&slot, t, width + kv_head * head_size + i);
       }
       close_to(out[i], expected, 2e-6 * (1 + q_scale), "attention", i);
     }
@@ -197,6 +239,8 @@ Test(reference, attention) {
       check_attention(WISP_KV_F16, heads[h], lengths[l], 1);
       check_attention(WISP_KV_F32, heads[h], lengths[l], 1);
     }
+    check_attention(WISP_KV_Q8_0, 32, lengths[l], 1);
+    check_attention(WISP_KV_Q8_0, 64, lengths[l], 1);
   }
   check_attention(WISP_KV_F32, 64, 33, 300); /* scores in the hundreds: exp would overflow without the maximum */
 }

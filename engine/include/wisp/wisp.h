@@ -276,7 +276,9 @@ WISP_API const char *wisp_chat_template(const wisp_engine *engine);
 
 /* ---- Session ------------------------------------------------------------------------------------------------------ */
 
-typedef enum wisp_kv_type { WISP_KV_F16 = 0, WISP_KV_F32 = 1 } wisp_kv_type;
+/* What K and V are kept as. Q8_0: 8 bits and a scale in f16 for each 32 elements, 17/32 of F16's memory; for head sizes that
+ * are a multiple of 32. */
+typedef enum wisp_kv_type { WISP_KV_F16 = 0, WISP_KV_F32 = 1, WISP_KV_Q8_0 = 2 } wisp_kv_type;
 
 typedef struct wisp_sampler_params {
   float temperature;          /* 0 = greedy */
@@ -302,7 +304,7 @@ typedef struct wisp_session_params {
 
 WISP_API wisp_session_params wisp_session_params_defaults(void);
 
-/* Errors: MEMORY (says how many bytes were asked), ARGUMENT. */
+/* Errors: MEMORY (says how many bytes were asked), ARGUMENT, UNSUPPORTED (Q8_0 with heads that are no multiple of 32). */
 WISP_API wisp_status wisp_session_create(wisp_session **session, wisp_engine *engine, const wisp_session_params *params);
 WISP_API void wisp_session_destroy(wisp_session **session);
 

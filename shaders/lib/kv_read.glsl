@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Elements of a row of the KV cache as floats: K first, then V. Quants of q8_0 are exact in f32, and so are they times their scale.
+#include "lib/bytes.glsl"
+#include "lib/kv.glsl"
+
+layout(set = 0, binding = WISP_BIND_KV_VEC4) readonly buffer KvVec4 { uvec4 kv4[]; };
+layout(set = 0, binding = WISP_BIND_KV_WORD) readonly buffer KvWord { uint kv[]; };
+
+struct Row { vec4 low, high; };
+
+// Of q8_0, of the block that the element is in.
+float load_scale(uint position, uint element) {
+  const vec2 pair = unpackHalf2x16(kv[position * KV_ROW + KV_SCALES + element / 64u]);
+  return (element & 32u) == 0u ? pair.x : pair.y;
+}
+
+// 8 elements from a multiple of 8 on.
+Row load_row(uint position, uint element) {
+  const uint first = position * (KV_ROW / 4u);
+  if (KV_TYPE == KV_F32) {
+    const uint at = first + element / 4u;
+    return Row(uintBitsToFloat(kv4[at]), uintBitsToFloat(kv4[at + 1u]));
+  }
+  if (KV_TYPE == KV_Q8_0) {
+    const uvec4 words = kv4[first + element / 16u];
+    const uvec2 quants = (element & 8u) == 0u ? words.xy : words.zw;
+    const float scale = load_scale(position, element);
+    return Row(scale * signed_bytes(quants.x), scale * signed_bytes(quants.y));
+  }
+  const uvec4 words = kv4[first + element / 8u];
+  return Row(vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y)), vec4(unpackHalf2x16(words.z), unpackHalf2x16(words.w)));
+}
+
+// 4 elements from a multiple of 4 on.
+vec4 load_quad(uint position, uint element) {
+  const uint first = position * KV_ROW;
+  if (KV_TYPE == KV_F32) {
+    const uint at = first + element;
+    return uintBitsToFloat(uvec4(kv[at], kv[at + 1u], kv[at + 2u], kv[at + 3u]));
+  }
+  if (KV_TYPE == KV_Q8_0) return load_scale(position, element) * signed_bytes(kv[first + element / 4u]);
+  const uint at = first + element / 2u;
+  return vec4(unpackHalf2x16(kv[at]), unpackHalf2x16(kv[at + 1u]));
+}
+
+// 2 elements from a multiple of 2 on.
+vec2 load_pair(uint position, uint element) {
+  const uint first = position * KV_ROW;
+  if (KV_TYPE == KV_F32) return uintBitsToFloat(uvec2(kv[first + element], kv[first + element + 1u]));
+  if (KV_TYPE == KV_Q8_0) {
+    const vec4 quants = signed_bytes(kv[first + element / 4u]);
+    return load_scale(position, element) * ((element & 2u) == 0u ? quants.xy : quants.zw);
+  }
+  return unpackHalf2x16(kv[first + element / 2u]);
+}
