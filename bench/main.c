@@ -107,6 +107,7 @@ static int bench_model(const bench_options *options, const model_options *model,
     if (status == WISP_OK && options->profile) {
       const profile_options profile = {.context = options->tests.context,
                                        .depth = options->tests.depths.items[0],
+                                       .kv_type = options->tests.kv_type,
                                        .gb_per_s = limits.copy_gb_per_s,
                                        .trace = options->trace};
       code = profile_print(engine, &profile, report_file);
@@ -189,6 +190,7 @@ static int fill_defaults(bench_options *o, const machine *here, const args_comma
   }
   if (!o->model.context) o->model.context = needed;
   o->tests.context = o->model.context;
+  o->tests.kv_type = (wisp_kv_type)o->model.kv;
   return ARGS_OK;
 }
 
@@ -226,6 +228,7 @@ static int command_bench(int argc, char **argv) {
       ARG_U32("-r", "--repetitions", &o.tests.repetitions, 1, 1000, "repetitions after the warm-up; default 5"),
       ARG_U32("--sessions", NULL, &o.tests.sessions, 1, 64, "replies also by so many sessions at once, summed: tg32x4"),
       ARG_NAMES("--device", NULL, &o.devices, "D,..", "default vulkan,cpu; see wisp devices"),
+      MODEL_OPTION_KV(o.model),
       MODEL_OPTIONS_THREADS(o.model),
       ARG_U32("--ctx", "-c", &o.model.context, 1, UINT32_MAX, "tokens that the context has room for; default as needed"),
       ARG_TEXT("--json", NULL, &o.json, "FILE", "write the rows as JSON, - = standard output (the table goes to stderr)"),

@@ -190,7 +190,7 @@ static wisp_status run_test(measure *m, bool prompt, uint32_t depth, uint32_t co
 static wisp_status run_sessions(measure *m, uint32_t count, rows *list) {
   double rate, sum = 0, squares = 0, n = m->tests->repetitions;
   for (uint32_t i = 0; i < m->tests->repetitions; i++) {
-    const wisp_status status = sessions_measure(m->engine, m->tests->sessions, count, &rate);
+    const wisp_status status = sessions_measure(m->engine, m->tests->sessions, count, m->tests->kv_type, &rate);
     if (status != WISP_OK) return status;
     sum += rate, squares += rate * rate;
   }
@@ -210,6 +210,7 @@ static wisp_status measure_first_token(measure *m) {
   }
   wisp_session_params params = wisp_session_params_defaults();
   params.context = m->tests->context;
+  params.kv_type = m->tests->kv_type;
   wisp_generate_params generate = {.max_tokens = 1, .ignore_end = true};
   double start = platform_now_ms();
   wisp_status status = wisp_session_create(&m->session, m->engine, &params);

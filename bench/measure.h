@@ -12,6 +12,7 @@ typedef struct measure_tests {
   args_numbers prompts, replies, depths; /* -p, -n, -d; a 0 among prompts or replies is no test */
   uint32_t repetitions;                  /* after one that warms up */
   uint32_t context;                      /* tokens of the session */
+  wisp_kv_type kv_type;                  /* of its KV cache */
   uint32_t sessions;                     /* > 1: replies also by so many sessions at once */
 } measure_tests;
 

@@ -115,6 +115,7 @@ static wisp_status open_session(wisp_engine *engine, const profile_options *opti
   wisp_engine_model_info(engine, &info);
   wisp_session_params params = wisp_session_params_defaults();
   params.context = options->context;
+  params.kv_type = options->kv_type;
   wisp_status status = wisp_session_create(session, engine, &params);
   for (uint32_t i = 0; i <= options->depth && status == WISP_OK; i++) {
     const int32_t id = (int32_t)((i * 7919ull + 5) % info.vocabulary);

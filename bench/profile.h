@@ -11,8 +11,9 @@ enum { PROFILE_TOKENS = 21 }; /* timed; the context has room for them behind dep
 
 typedef struct profile_options {
   uint32_t context, depth; /* tokens of the session, tokens held before those that are timed */
-  double gb_per_s;         /* the device's bandwidth, for the floors; NAN = unknown */
-  const char *trace;       /* file for the trace, NULL = none */
+  wisp_kv_type kv_type;
+  double gb_per_s;   /* the device's bandwidth, for the floors; NAN = unknown */
+  const char *trace; /* file for the trace, NULL = none */
 } profile_options;
 
 /* Times a few tokens of decode, a dispatch for each op, and prints the table to file. A device without timestamps is said so

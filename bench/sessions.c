@@ -29,11 +29,12 @@ static void *play(void *argument) {
   return NULL;
 }
 
-wisp_status sessions_measure(wisp_engine *engine, uint32_t sessions, uint32_t count, double *tok_per_s) {
+wisp_status sessions_measure(wisp_engine *engine, uint32_t sessions, uint32_t count, wisp_kv_type kv_type, double *tok_per_s) {
   player players[SESSIONS_MAX] = {{0}};
   wisp_session_params params = wisp_session_params_defaults();
   wisp_status status = WISP_OK;
   params.context = count + 1;
+  params.kv_type = kv_type;
   for (uint32_t i = 0; i < sessions && status == WISP_OK; i++) {
     const int32_t first = (int32_t)i + 1;
     players[i].count = count;

@@ -7,6 +7,6 @@
 
 /* *tok_per_s: count tokens by each of the sessions, on a thread each, all together, over the time that it took them. Errors as
  * the session's calls. */
-wisp_status sessions_measure(wisp_engine *engine, uint32_t sessions, uint32_t count, double *tok_per_s);
+wisp_status sessions_measure(wisp_engine *engine, uint32_t sessions, uint32_t count, wisp_kv_type kv_type, double *tok_per_s);
 
 #endif

@@ -181,7 +181,7 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
                              params->progress_user));
   e->context = (wisp_kernel_context){.model = e->plan->model, .weights = &e->weights, .caps = caps};
   wisp_activations_plan(&e->context, wisp_batch_columns(caps));
-  WISP_TRY(wisp_gpu_build_pipelines(e, WISP_KV_F16));
+  WISP_TRY(wisp_gpu_build_pipelines(e, params->kv_type));
   if (params->progress) params->progress(params->progress_user, "pipelines", 1.0f);
   if (!e->compile_only) {
     WISP_TRY(wisp_gpu_selftest(e));

@@ -67,7 +67,7 @@ static uint64_t seen(const wisp_op *op, uint32_t tokens, uint32_t position) {
 
 uint64_t wisp_op_bytes(const wisp_plan *plan, const wisp_op *op, uint32_t tokens, uint32_t position) {
   const wisp_model *m = plan->model;
-  const uint64_t q = (uint64_t)m->heads * m->head_size, kv_row = wisp_plan_kv_row_bytes(plan, WISP_KV_F16), f = sizeof(float);
+  const uint64_t q = (uint64_t)m->heads * m->head_size, kv_row = wisp_plan_kv_row_bytes(plan, plan->kv_type), f = sizeof(float);
   uint64_t bytes = op->norm ? m->width * f : 0;
   if (op->kind != WISP_OP_EMBED)
     for (uint32_t i = 0; i < op->matrix_count; i++) bytes += wisp_matrix_bytes(op->matrices[i]);

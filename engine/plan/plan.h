@@ -33,6 +33,7 @@ typedef struct wisp_plan {
   const wisp_model *model;
   uint32_t executed_blocks; /* weight_blocks * block_repeat */
   uint32_t kv_slots;        /* one for each executed block */
+  wisp_kv_type kv_type;     /* whose bytes wisp_op_bytes counts; f16 until it is set */
   wisp_op *ops;             /* embed, 5 for each executed block, head, sample */
   uint32_t op_count;
 } wisp_plan;

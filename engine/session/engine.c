@@ -94,6 +94,7 @@ static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p) {
                                        .threads = p->threads,
                                        .max_context = e->max_context,
                                        .validate = p->validate,
+                                       .kv_type = p->kv_type,
                                        .compile_only = p->load == WISP_LOAD_PIPELINES,
                                        .cache = p->cache,
                                        .progress = p->progress,
@@ -106,6 +107,14 @@ static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p) {
   return WISP_OK;
 }
 
+wisp_status wisp_engine_check_kv(const wisp_engine *e, wisp_kv_type type) {
+  if (type > WISP_KV_Q8_0) return wisp_fail(&e->host, WISP_ERROR_ARGUMENT, "KV cache: there is no type %u", type);
+  if (type != WISP_KV_Q8_0 || e->model.head_size % WISP_KV_BLOCK == 0) return WISP_OK;
+  return wisp_fail(&e->host, WISP_ERROR_UNSUPPORTED,
+                   "%s: a KV cache in q8_0 has blocks of %d, which heads of %u are no multiple of; use f16 (--kv f16)",
+                   e->model.name, WISP_KV_BLOCK, e->model.head_size);
+}
+
 wisp_status wisp_engine_create(wisp_engine **engine, const wisp_engine_params *params) {
   *engine = NULL;
   wisp_engine *e = wisp_host_alloc(&params->host, 1, sizeof *e);
@@ -115,8 +124,11 @@ wisp_status wisp_engine_create(wisp_engine **engine, const wisp_engine_params *p
   const double start = 1e3 * wisp_now_s();
   wisp_status status = load(e, params);
   e->load_ms = 1e3 * wisp_now_s() - start;
-  if (status == WISP_OK && params->load != WISP_LOAD_VOCABULARY)
+  if (status == WISP_OK && params->load != WISP_LOAD_VOCABULARY) status = wisp_engine_check_kv(e, params->kv_type);
+  if (status == WISP_OK && params->load != WISP_LOAD_VOCABULARY) {
+    e->plan.kv_type = params->kv_type;
     e->max_context = params->max_context ? params->max_context : e->model.context_length;
+  }
   if (status == WISP_OK && params->load >= WISP_LOAD_PIPELINES) status = initialize(e, params);
   e->init_ms = 1e3 * wisp_now_s() - start - e->load_ms;
   if (status != WISP_OK) {
@@ -148,16 +160,17 @@ static void count_kernels(const wisp_engine *e, wisp_model_info *info) {
       .name = "tier T0", .max_storage_range = 128u << 20, .max_allocation = 1u << 30, .storage_alignment = 256};
   wisp_weights weights;
   if (wisp_weights_open(&weights, &e->host, NULL, &floor, &e->model, NULL, NULL) != WISP_OK) return;
-  wisp_kernel_context context = {.model = &e->model, .weights = &weights, .caps = &floor};
+  wisp_kernel_context context = {.model = &e->model, .weights = &weights, .caps = &floor, .kv_type = e->plan.kv_type};
   wisp_activations_plan(&context, 64);
   wisp_kernel seen[96];
   for (uint32_t i = 0; i < e->plan.op_count; i++) {
     const wisp_op *op = &e->plan.ops[i];
-    const uint32_t parts = wisp_kernel_parts(&context, op, false);
-    info->dispatches_per_token += parts;
-    info->barriers_per_token += parts; /* one behind each */
-    for (uint32_t j = 0; j < 2 * parts; j++) {
-      const wisp_kernel kernel = wisp_kernel_for(&context, op, j / 2, j % 2).kernel;
+    const uint32_t decode = wisp_kernel_parts(&context, op, false), parts = decode + wisp_kernel_parts(&context, op, true);
+    info->dispatches_per_token += decode;
+    info->barriers_per_token += decode; /* one behind each */
+    for (uint32_t j = 0; j < parts; j++) {
+      const bool batch = j >= decode;
+      const wisp_kernel kernel = wisp_kernel_for(&context, op, batch ? j - decode : j, batch).kernel;
       uint32_t k = 0;
       while (k < info->pipelines && !wisp_kernel_equal(&seen[k], &kernel)) k++;
       if (k == info->pipelines && k < 96) seen[info->pipelines++] = kernel;
@@ -185,7 +198,8 @@ void wisp_engine_model_info(const wisp_engine *engine, wisp_model_info *info) {
                             .vocabulary = m->vocabulary,
                             .context_length = m->context_length,
                             .weight_bytes = wisp_model_weight_bytes(m),
-                            .kv_bytes_per_token = wisp_plan_kv_row_bytes(&engine->plan, WISP_KV_F16) * engine->plan.kv_slots,
+                            .kv_bytes_per_token = wisp_plan_kv_row_bytes(&engine->plan, engine->plan.kv_type) *
+                                                  engine->plan.kv_slots,
                             .submits_per_token = 1};
   for (uint32_t i = 0; i < engine->plan.op_count; i++) {
     info->bytes_per_token += wisp_op_bytes(&engine->plan, &engine->plan.ops[i], 1, 0);

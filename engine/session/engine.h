@@ -23,4 +23,7 @@ struct wisp_engine {
   _Atomic uint64_t fingerprint; /* of the model; 0 = not computed yet */
 };
 
+/* Whether the model's K and V can be kept so: UNSUPPORTED for q8_0 where heads are no multiple of its blocks. */
+wisp_status wisp_engine_check_kv(const wisp_engine *engine, wisp_kv_type type);
+
 #endif

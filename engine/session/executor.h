@@ -30,6 +30,7 @@ typedef struct wisp_executor_params {
   int32_t device_index;  /* Vulkan: -1 = best */
   uint32_t threads;      /* CPU: 0 = one for each fast core */
   uint32_t max_context;  /* longest timeline that will be asked for */
+  wisp_kv_type kv_type;  /* of most timelines: its kernels are built at once */
   bool validate;
   bool compile_only; /* build pipelines with statistics, put no weights on the device, execute nothing */
   wisp_cache cache;

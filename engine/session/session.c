@@ -43,10 +43,7 @@ static wisp_status open_session(wisp_session *s, const wisp_session_params *para
     return wisp_fail(host, WISP_ERROR_ARGUMENT,
                      "a context of %u tokens passes the engine's maximum of %u (the model's own is %u)", context,
                      e->max_context, e->model.context_length);
-  if (params->kv_type == WISP_KV_Q8_0 && e->model.head_size % WISP_KV_BLOCK)
-    return wisp_fail(host, WISP_ERROR_UNSUPPORTED,
-                     "%s: a KV cache in q8_0 has blocks of %d, which heads of %u are no multiple of; use f16 (--kv f16)",
-                     e->model.name, WISP_KV_BLOCK, e->model.head_size);
+  WISP_TRY(wisp_engine_check_kv(e, params->kv_type));
   WISP_TRY(wisp_sampler_open(&s->sampler, host, &params->sampler, e->model.vocabulary));
   WISP_TRY(e->executor->api->timeline_create(&s->timeline, e->executor, context, params->kv_type));
   s->timeline->cancel = &s->cancel;

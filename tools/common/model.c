@@ -44,6 +44,8 @@ int model_check(const model_options *options, const args_command *command) {
   return ARGS_OK;
 }
 
+const char *const model_kv_types[] = {"f16", "f32", "q8_0", NULL};
+
 wisp_status model_create(const model_options *options, wisp_load load, wisp_engine **engine) {
   wisp_engine_params params = wisp_engine_params_defaults();
   params.host = report_host();
@@ -54,6 +56,7 @@ wisp_status model_create(const model_options *options, wisp_load load, wisp_engi
   if (options->device) params.device = options->device;
   params.threads = options->threads;
   params.max_context = options->context;
+  params.kv_type = (wisp_kv_type)options->kv;
   params.cache = pipeline_cache();
   params.progress = report_progress;
   wisp_status status = wisp_engine_create(engine, &params);

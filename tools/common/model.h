@@ -12,10 +12,13 @@ typedef struct model_options {
   const char *device;                  /* NULL = "auto" */
   const char *affinity;                /* processors to stay on; NULL = as the process may */
   uint32_t threads, context;           /* 0 = default */
+  unsigned kv;                         /* wisp_kv_type */
   bool verbose;
 } model_options;
 
 enum { MODEL_THREADS_MAX = 1024 };
+
+extern const char *const model_kv_types[]; /* in the order of wisp_kv_type */
 
 #define MODEL_OPTION_FILE(o) ARG_TEXT("-m", "--model", &(o).path, "FILE", "model file (GGUF)")
 #define MODEL_OPTIONS_SYNTHETIC(o)                                                                                             \
@@ -27,6 +30,8 @@ enum { MODEL_THREADS_MAX = 1024 };
 #define MODEL_OPTIONS_DEVICE(o)                                                                                                \
   ARG_TEXT("--device", NULL, &(o).device, "D", "auto (default), cpu, vulkan or vulkan:INDEX; see wisp devices"),               \
       MODEL_OPTIONS_THREADS(o), ARG_U32("--ctx", "-c", &(o).context, 1, UINT32_MAX, "tokens that the context has room for")
+#define MODEL_OPTION_KV(o)                                                                                                     \
+  ARG_CHOICE("--kv", NULL, &(o).kv, "TYPE", model_kv_types, "type of the KV cache: f16 (default), f32 or q8_0")
 #define MODEL_OPTION_VERBOSE(o) ARG_FLAG("-v", "--verbose", &(o).verbose, "say what was chosen: device, kernels")
 
 /* True for what --device takes. */

@@ -133,13 +133,13 @@ int command_chat(int argc, char **argv) {
   model_options model = {0};
   wisp_session_params session = wisp_session_params_defaults();
   chat talk = {.max_tokens = 1024};
-  unsigned kv = 0;
   const args_option options[] = {
       MODEL_OPTION_FILE(model),
       ARG_TEXT("--system", NULL, &talk.system, "TEXT", "system message"),
       ARG_U32("-n", "--tokens", &talk.max_tokens, 1, UINT32_MAX, "at most N tokens a reply; default 1024"),
       MODEL_OPTIONS_DEVICE(model),
-      SAMPLING_OPTIONS(session, kv),
+      SAMPLING_OPTIONS(session),
+      MODEL_OPTION_KV(model),
       MODEL_OPTION_VERBOSE(model),
   };
   const args_command command = {.name = "wisp chat",
@@ -151,6 +151,6 @@ int command_chat(int argc, char **argv) {
   if (code == ARGS_OK) code = model_check(&model, &command);
   if (code != ARGS_OK) return code;
   session.context = model.context;
-  session.kv_type = (wisp_kv_type)kv;
+  session.kv_type = (wisp_kv_type)model.kv;
   return run_chat(&model, &session, &talk);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * wisp compare: how far model B is from model A on a text, or one model on two devices. Windows and scored tokens as in wisp
+ * wisp compare: how far model B is from model A on a text, or one model on two devices or
+ * with two kinds of KV cache. Windows and scored tokens as in wisp
  * perplexity: in each window the second half, each token predicted from all that stands before it. */
 #include <math.h>
 #include <stdio.h>
@@ -152,8 +153,10 @@ static int measure(const compare_options *options, comparison *c, const tokens *
   wisp_session_params params = wisp_session_params_defaults();
   params.context = window;
   wisp_status status = WISP_OK;
-  for (int s = 0; s < 2 && status == WISP_OK; s++)
+  for (int s = 0; s < 2 && status == WISP_OK; s++) {
+    params.kv_type = (wisp_kv_type)options->models[s].kv;
     status = wisp_session_create(&c->sides[s].session, c->sides[s].engine, &params);
+  }
   for (size_t i = 0; i < windows && status == WISP_OK; i++) {
     report_progress(NULL, "comparing", (float)i / (float)windows);
     status = compare_window(c, ids->ids + i * window, window / 2, window);
@@ -189,22 +192,25 @@ int command_compare(int argc, char **argv) {
       ARG_TEXT("--device", NULL, &o.device, "D", "of both: auto (default), cpu, vulkan or vulkan:INDEX"),
       ARG_TEXT("--device-a", NULL, &o.models[0].device, "D", "of A"),
       ARG_TEXT("--device-b", NULL, &o.models[1].device, "D", "of B"),
+      ARG_CHOICE("--kv-a", NULL, &o.models[0].kv, "TYPE", model_kv_types, "type of A's KV cache: f16 (default), f32 or q8_0"),
+      ARG_CHOICE("--kv-b", NULL, &o.models[1].kv, "TYPE", model_kv_types, "of B's"),
       ARG_U32("--threads", "-t", &o.threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each fast core"),
       ARG_FLAG("--json", NULL, &o.json, "print one object"),
       ARG_FLAG("-v", "--verbose", &o.verbose, "say what was chosen: device, kernels"),
   };
-  const args_command command = {.name = "wisp compare",
-                                .operands = "A [B]",
-                                .summary = "Prints how far model B is from model A on a text; without B, A on two devices.",
-                                .options = options,
-                                .option_count = sizeof options / sizeof options[0],
-                                .operands_to = o.paths,
-                                .operand_count = 2};
+  const args_command command = {
+      .name = "wisp compare",
+      .operands = "A [B]",
+      .summary = "Prints how far model B is from model A on a text; without B, A on two devices or with two KV caches.",
+      .options = options,
+      .option_count = sizeof options / sizeof options[0],
+      .operands_to = o.paths,
+      .operand_count = 2};
   int code = args_parse(&command, argc, argv);
   if (code != ARGS_OK) return code;
   if (!o.paths[0]) return args_mistake(&command, "no model given");
-  if (!o.paths[1] && !o.models[0].device && !o.models[1].device)
-    return args_mistake(&command, "give two models, or one with --device-a and --device-b");
+  if (!o.paths[1] && !o.models[0].device && !o.models[1].device && o.models[0].kv == o.models[1].kv)
+    return args_mistake(&command, "give two models, or one with --device-a and --device-b, or --kv-a and --kv-b");
   for (int s = 0; s < 2; s++) {
     o.models[s].path = o.paths[s] ? o.paths[s] : o.paths[0];
     if (!o.models[s].device) o.models[s].device = o.device;

@@ -69,6 +69,7 @@ static void print_json(const details *d, const info_options *options) {
   json_integer(&out, "vocabulary", m->vocabulary);
   json_integer(&out, "context_length", m->context_length);
   json_integer(&out, "weight_bytes", (int64_t)m->weight_bytes);
+  json_text(&out, "kv_type", model_kv_types[options->model.kv]);
   json_integer(&out, "kv_bytes_per_token", (int64_t)m->kv_bytes_per_token);
   json_integer(&out, "bytes_per_token", (int64_t)m->bytes_per_token);
   json_integer(&out, "flops_per_token", (int64_t)m->flops_per_token);
@@ -126,7 +127,7 @@ static void print_text(const details *d, const info_options *options) {
   printf("shape           width %u, %u heads of %u, %u KV heads, FFN %u, vocabulary %u, context %u\n", m->width, m->heads,
          m->head_size, m->kv_heads, m->ffn_width, m->vocabulary, m->context_length);
   printf("weights         %.1f MB\n", (double)m->weight_bytes / 1e6);
-  printf("KV cache        %.1f KB a token\n", (double)m->kv_bytes_per_token / 1e3);
+  printf("KV cache        %.1f KB a token in %s\n", (double)m->kv_bytes_per_token / 1e3, model_kv_types[options->model.kv]);
   printf("decode reads    %.1f MB a token, %.2f GFLOP\n", (double)m->bytes_per_token / 1e6, (double)m->flops_per_token / 1e9);
   printf("on Vulkan       %u dispatches, %u barriers, %.3g submits a token; %u pipelines\n", m->dispatches_per_token,
          m->barriers_per_token, (double)m->submits_per_token, m->pipelines);
@@ -180,6 +181,7 @@ int command_info(int argc, char **argv) {
       MODEL_OPTIONS_SYNTHETIC(o.model),
       ARG_CHOICE("--plan", NULL, &o.phase, "PHASE", phases, "list the ops of decode or prefill"),
       ARG_FLAG("--compile", NULL, &o.compile, "build every pipeline on the device and tell what its driver says of them"),
+      MODEL_OPTION_KV(o.model),
       MODEL_OPTIONS_DEVICE(o.model),
       ARG_FLAG("--json", NULL, &o.json, "print one object"),
       MODEL_OPTION_VERBOSE(o.model),

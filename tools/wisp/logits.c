@@ -8,7 +8,6 @@
 #include "common/json.h"
 #include "common/model.h"
 #include "common/report.h"
-#include "sampling.h"
 #include "tokens.h"
 
 typedef struct logits_options {
@@ -16,7 +15,6 @@ typedef struct logits_options {
   args_numbers ids;
   const char *file;
   bool step;
-  unsigned kv; /* wisp_kv_type */
 } logits_options;
 
 enum { BATCH = 512 }; /* positions whose logits are in memory at once */
@@ -88,7 +86,7 @@ static int run(const logits_options *options) {
   if (code == REPORT_DONE) {
     wisp_session_params params = wisp_session_params_defaults();
     params.context = options->model.context ? options->model.context : (uint32_t)ids.count;
-    params.kv_type = (wisp_kv_type)options->kv;
+    params.kv_type = (wisp_kv_type)options->model.kv;
     wisp_status status = wisp_session_create(&session, engine, &params);
     code = status == WISP_OK ? print_logits(options, engine, session, &ids) : report_status(status);
   }
@@ -106,7 +104,7 @@ int command_logits(int argc, char **argv) {
       ARG_NUMBERS("--ids", NULL, &o.ids, 0, INT32_MAX, "token ids; no tokenizer is needed"),
       ARG_TEXT("-f", "--file", &o.file, "FILE", "the ids of this text, as wisp tokenize gives them; - = standard input"),
       ARG_FLAG("--step", NULL, &o.step, "token by token through the KV cache instead of one prompt pass"),
-      ARG_CHOICE("--kv", NULL, &o.kv, "TYPE", sampling_kv_types, "type of the KV cache: f16 (default) or f32"),
+      MODEL_OPTION_KV(o.model),
       MODEL_OPTIONS_DEVICE(o.model),
       MODEL_OPTION_VERBOSE(o.model),
   };

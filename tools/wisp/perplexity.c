@@ -70,6 +70,7 @@ static int measure(const perplexity_options *options, wisp_engine *engine, const
   wisp_session *session;
   wisp_session_params params = wisp_session_params_defaults();
   params.context = window;
+  params.kv_type = (wisp_kv_type)options->model.kv;
   wisp_status status = wisp_session_create(&session, engine, &params);
   mean total = {0};
   for (size_t i = 0; i < windows && status == WISP_OK; i++) {
@@ -102,6 +103,7 @@ int command_perplexity(int argc, char **argv) {
       ARG_TEXT("-f", "--file", &o.file, "FILE", "the text, - = standard input"),
       ARG_U32("--window", "-w", &o.window, 2, 1 << 20, "tokens a window; its second half is scored; default 512"),
       ARG_U32("--chunks", NULL, &o.limit, 1, UINT32_MAX, "stop after N windows"),
+      MODEL_OPTION_KV(o.model),
       MODEL_OPTIONS_DEVICE(o.model),
       ARG_FLAG("--json", NULL, &o.json, "print one object"),
       MODEL_OPTION_VERBOSE(o.model),

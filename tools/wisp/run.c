@@ -21,7 +21,6 @@ typedef struct run_options {
   const char *prompt, *file, *system;
   const char *load_state, *save_state; /* files, or NULL */
   uint32_t max_tokens;
-  unsigned kv;
   bool raw, json, ignore_end;
 } run_options;
 
@@ -137,7 +136,8 @@ int command_run(int argc, char **argv) {
       ARG_TEXT("-f", "--file", &o.file, "FILE", "read the prompt from a file, - = standard input"),
       ARG_U32("-n", "--tokens", &o.max_tokens, 1, UINT32_MAX, "make at most N tokens; default 128"),
       MODEL_OPTIONS_DEVICE(o.model),
-      SAMPLING_OPTIONS(o.session, o.kv),
+      SAMPLING_OPTIONS(o.session),
+      MODEL_OPTION_KV(o.model),
       ARG_FLAG("--raw", NULL, &o.raw, "continue the text; no chat template"),
       ARG_TEXT("--system", NULL, &o.system, "TEXT", "system message of the chat template"),
       ARG_TEXT("--load-state", NULL, &o.load_state, "FILE",
@@ -159,7 +159,7 @@ int command_run(int argc, char **argv) {
   if (!o.prompt == !o.file) return args_mistake(&command, "give the prompt with either -p TEXT or -f FILE");
   if (o.raw && o.system) return args_mistake(&command, "--system needs the chat template that --raw leaves out");
   o.session.context = o.model.context;
-  o.session.kv_type = (wisp_kv_type)o.kv;
+  o.session.kv_type = (wisp_kv_type)o.model.kv;
 
   char *data = NULL;
   size_t size = o.prompt ? strlen(o.prompt) : 0;

@@ -7,10 +7,8 @@
 
 #include "common/args.h"
 
-extern const char *const sampling_kv_types[]; /* in the order of wisp_kv_type */
-
-/* p: wisp_session_params, kv: unsigned */
-#define SAMPLING_OPTIONS(p, kv)                                                                                                \
+/* p: wisp_session_params */
+#define SAMPLING_OPTIONS(p)                                                                                                    \
   ARG_FLOAT("--temp", NULL, &(p).sampler.temperature, "T", 0, 100, "temperature; 0 (default) is greedy"),                      \
       ARG_U32("--top-k", NULL, &(p).sampler.top_k, 0, UINT32_MAX, "only the K likeliest tokens; 0 (default) = all"),           \
       ARG_FLOAT("--top-p", NULL, &(p).sampler.top_p, "P", 1e-6, 1, "only the likeliest tokens that sum to P; default 1"),      \
@@ -18,7 +16,6 @@ extern const char *const sampling_kv_types[]; /* in the order of wisp_kv_type */
       ARG_FLOAT("--repeat-penalty", NULL, &(p).sampler.repetition_penalty, "P", 1e-3, 1e3,                                     \
                 "divides the odds of tokens that were there; default 1"),                                                      \
       ARG_U32("--repeat-window", NULL, &(p).sampler.repetition_window, 0, UINT32_MAX, "last tokens that count; 0 = all"),      \
-      ARG_U64("--seed", NULL, &(p).sampler.seed, "same seed, same tokens"),                                                    \
-      ARG_CHOICE("--kv", NULL, &(kv), "TYPE", sampling_kv_types, "type of the KV cache: f16 (default) or f32")
+      ARG_U64("--seed", NULL, &(p).sampler.seed, "same seed, same tokens")
 
 #endif

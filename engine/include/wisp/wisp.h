@@ -141,6 +141,10 @@ typedef struct wisp_cache {
   void *user;
 } wisp_cache;
 
+/* What K and V are kept as. Q8_0: 8 bits and a scale in f16 for each 32 elements, 17/32 of F16's memory; for head sizes that
+ * are a multiple of 32. */
+typedef enum wisp_kv_type { WISP_KV_F16 = 0, WISP_KV_F32 = 1, WISP_KV_Q8_0 = 2 } wisp_kv_type;
+
 typedef struct wisp_engine_params {
   wisp_host host;
   wisp_model_source source;
@@ -148,6 +152,7 @@ typedef struct wisp_engine_params {
   const char *device;   /* "auto" (default), "cpu", "vulkan", "vulkan:INDEX" */
   uint32_t threads;     /* CPU threads; 0 = one for each fast core that the calling thread may use */
   uint32_t max_context; /* tokens; bounds every session of the engine; 0 = the model's own context length */
+  wisp_kv_type kv_type; /* of the sessions to come: its kernels are built at once, its bytes told; default f16 */
   bool validate;        /* Vulkan validation layer on (also by WISP_VALIDATE=1) */
   wisp_cache cache;     /* optional */
   /* Optional: fraction in [0, 1] of stage ("load", "upload", "pipelines"); from the creating thread. */
@@ -171,7 +176,7 @@ typedef struct wisp_model_info {
   uint32_t executed_blocks, weight_blocks, kv_slots;
   uint32_t width, heads, kv_heads, head_size, ffn_width, vocabulary, context_length;
   uint64_t weight_bytes;       /* as stored in the file */
-  uint64_t kv_bytes_per_token; /* all slots, f16 */
+  uint64_t kv_bytes_per_token; /* all slots, as the engine's kv_type */
   uint64_t bytes_per_token;    /* read to decode one token at an empty context: weights as on the device, each
                                   executed block counted */
   uint64_t flops_per_token;
@@ -275,10 +280,6 @@ WISP_API wisp_status wisp_chat_format(const wisp_engine *engine, const wisp_mess
 WISP_API const char *wisp_chat_template(const wisp_engine *engine);
 
 /* ---- Session ------------------------------------------------------------------------------------------------------ */
-
-/* What K and V are kept as. Q8_0: 8 bits and a scale in f16 for each 32 elements, 17/32 of F16's memory; for head sizes that
- * are a multiple of 32. */
-typedef enum wisp_kv_type { WISP_KV_F16 = 0, WISP_KV_F32 = 1, WISP_KV_Q8_0 = 2 } wisp_kv_type;
 
 typedef struct wisp_sampler_params {
   float temperature;          /* 0 = greedy */
