@@ -26,6 +26,7 @@ static const shape shapes[] = {
     {"mobilellm-r1-140m", 15, 1, 576, 9, 3, 64, 2048, 128256, 32768, 8e6f},
     {"tiny", 3, 1, 64, 4, 2, 16, 96, 300, 512, 1e4f},
     {"tiny-ls", 3, 2, 64, 4, 2, 16, 96, 300, 512, 1e4f},
+    {"tiny-32", 3, 1, 96, 3, 1, 32, 96, 300, 512, 1e4f},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -42,6 +43,7 @@ static const char *const names[SHAPES + 1] = {
     "mobilellm-r1-140m",
     "tiny",
     "tiny-ls",
+    "tiny-32",
     NULL,
 };
 

@@ -174,6 +174,21 @@ static double naive_nmse(const wisp_model *m, const int32_t *ids, uint32_t count
   return error / power;
 }
 
+/* 8 bits of K and V: as far from the naive pass as their rounding takes them, and not nearer. */
+Test(cpu_executor, kv_cache_of_8_bits) {
+  for (uint32_t set = 0; use_kernel_set(set); set++) {
+    setup s;
+    open_setup(&s, NULL, "tiny-32", "q4_0", 2);
+    int32_t ids[TOKENS];
+    some_ids(&s.model, ids, TOKENS);
+    float *logits = whole(&s, WISP_KV_Q8_0, ids, TOKENS);
+    const double nmse = naive_nmse(&s.model, ids, TOKENS, logits);
+    cr_assert(nmse > 1e-8 && nmse < 1e-4, "NMSE %.3g", nmse);
+    free(logits);
+    close_setup(&s);
+  }
+}
+
 static void check_naive_within(const char *shape, const char *type, double f32_bound) {
   setup s;
   open_setup(&s, NULL, shape, type, 2);
@@ -271,6 +286,7 @@ Test(cpu_executor, batch_equals_token_by_token) {
     check_steps("tiny", WISP_KV_F16);
     check_steps("tiny", WISP_KV_F32);
     check_steps("tiny-ls", WISP_KV_F16);
+    check_steps("tiny-32", WISP_KV_Q8_0);
   }
 }
 

@@ -531,6 +531,50 @@ ON_BOTH(kv_cache_of_floats) {
   free(rows[0]), free(rows[1]);
 }
 
+/* Half the memory; heads of 32 only. Token by token and in a batch, which store K and V in different kernels. */
+ON_BOTH(kv_cache_of_8_bits) {
+  fixture f;
+  int32_t ids[PROMPT];
+  fixture_open(&f, device, "tiny-32");
+  fixture_ids(&f, ids, PROMPT);
+  float *rows[3];
+  for (int i = 0; i < 3; i++) {
+    wisp_session_params params = wisp_session_params_defaults();
+    params.context = CONTEXT;
+    params.kv_type = i ? WISP_KV_Q8_0 : WISP_KV_F32;
+    wisp_session *session;
+    cr_assert_eq(wisp_session_create(&session, f.engine, &params), WISP_OK);
+    rows[i] = fixture_rows(&f, PROMPT);
+    for (uint32_t at = 0, count = i < 2 ? PROMPT : 1; at < PROMPT; at += count)
+      fixture_append(session, ids + at, count, WISP_LOGITS_ALL, rows[i] + (size_t)at * f.vocabulary);
+    wisp_session_destroy(&session);
+  }
+  const double rounding = fixture_nmse(rows[1], rows[0], PROMPT * f.vocabulary);
+  const double steps = fixture_nmse(rows[2], rows[1], PROMPT * f.vocabulary);
+  cr_assert(rounding > 1e-8 && rounding < 1e-4, "q8_0 against f32: NMSE %g", rounding);
+  cr_assert(steps < rounding, "token by token: NMSE %g of %g", steps, rounding);
+  fixture_close(&f);
+  free(rows[0]), free(rows[1]), free(rows[2]);
+}
+
+ON_BOTH(kv_cache_of_8_bits_refuses_other_heads) {
+  fixture f;
+  fixture_open(&f, device, "tiny");
+  wisp_session_params params = wisp_session_params_defaults();
+  params.kv_type = WISP_KV_Q8_0;
+  wisp_session *session;
+  cr_assert_eq(wisp_session_create(&session, f.engine, &params), WISP_ERROR_UNSUPPORTED);
+  fixture_said(&f, "blocks of 32, which heads of 16 are no multiple of");
+  cr_assert_null(session);
+  params.kv_type = (wisp_kv_type)77;
+  cr_assert_eq(wisp_session_create(&session, f.engine, &params), WISP_ERROR_ARGUMENT);
+  fixture_said(&f, "there is no type 77");
+  fixture_close(&f);
+  wisp_engine_params engine = fixture_params(&f, device, "tiny");
+  engine.kv_type = WISP_KV_Q8_0;
+  cr_assert_eq(wisp_engine_create(&f.engine, &engine), WISP_ERROR_UNSUPPORTED);
+}
+
 Test(session_vulkan, logits_are_the_cpus) {
   enum { TOKENS = 150 };
   static const char *const shapes[] = {"tiny", "tiny-ls"}, *const types[] = {"q4_0", "q4_1", "q5_0", "q5_1",
