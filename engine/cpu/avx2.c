@@ -21,6 +21,8 @@ static inline sums_t sums_dot(sums_t sums, weights_t weights, const int16_t *cod
 #include "cpu/quantize_kernel.h"
 #include "cpu/vector_kernels.h"
 
+#include "cpu/attention_kernel.h"
+
 void wisp_kernels_avx2(wisp_cpu_kernels *kernels) {
   kernels->name = "avx2";
   kernels->packing = (wisp_packing){.rows = TILE_ROWS, .group = GROUP};
@@ -31,6 +33,7 @@ void wisp_kernels_avx2(wisp_cpu_kernels *kernels) {
   kernels->rope = rope;
   kernels->kv_write = kv_write;
   kernels->attention = attention;
+  kernels->prompt_attention = prompt_attention;
   kernels->silu_mul = silu_mul;
   kernels->gelu_mul = gelu_mul;
 }

@@ -103,6 +103,8 @@ static wisp_status allocate(cpu_timeline *t, const cpu_executor *executor) {
   const uint64_t longest = max_u64(max_u64(m->width, m->ffn_width), q_width);
   pass->row_floats = (size_t)(WISP_MATMUL_ROWS * longest);
   pass->score_floats = m->heads / m->kv_heads * wisp_scores_stride(pass->context);
+  if (executor->kernels.prompt_attention)
+    pass->score_floats = max_u64(pass->score_floats, wisp_prompt_scratch(m->head_size, pass->context));
   /* Codes take half a float a column; their scales are three floats a block. */
   float *codes, *code_scales;
   const struct {

@@ -240,17 +240,56 @@ static void attention_heads(const job *j, uint32_t begin, uint32_t end, uint32_t
   const uint32_t window = j->op->block->window, together = heads_together(pass);
   for (uint32_t unit = begin; unit < end; unit++) {
     const uint32_t heads = unit * together, token = heads / m->heads, kv_head = heads % m->heads / (m->heads / m->kv_heads);
-    const uint32_t length = pass->position + token + 1, first = window && length > window ? length - window : 0;
+    const uint32_t length = pass->position + token + 1, first = wisp_first_seen(length - 1, window);
     const wisp_kv_slot slot = {.positions = cache_at(pass, j->op, first), .type = pass->kv_type, .kv_width = kv_width(m)};
     pass->kernels->attention(pass->q + (size_t)heads * m->head_size, together, &slot, kv_head, m->head_size, length - first,
                              pass->scores + worker * pass->score_floats, pass->attended + (size_t)heads * m->head_size);
   }
 }
 
+/* Tokens that are attended together: so many that K and V are hardly ever read, yet two units for each thread. */
+static uint32_t tokens_together(const wisp_cpu_pass *pass) {
+  const wisp_model *m = pass->plan->model;
+  const uint32_t most = WISP_PROMPT_QUERIES / (m->heads / m->kv_heads);
+  const uint32_t shared = pass->count * m->kv_heads / (2 * wisp_threads_count(pass->threads));
+  if (!pass->kernels->prompt_attention || m->head_size % 8) return 0;
+  return shared < most ? shared : most;
+}
+
+/* Unit: tokens_together and one head of K and V. */
+static void attention_tokens(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {
+  const wisp_cpu_pass *pass = j->pass;
+  const wisp_model *m = pass->plan->model;
+  const uint32_t together = tokens_together(pass), queries = m->heads / m->kv_heads;
+  const size_t stride = (size_t)m->heads * m->head_size;
+  for (uint32_t unit = begin; unit < end; unit++) {
+    const uint32_t first = unit / m->kv_heads * together, kv_head = unit % m->kv_heads;
+    const size_t at = first * stride + (size_t)kv_head * queries * m->head_size;
+    const wisp_prompt prompt = {.slot = {.positions = cache_at(pass, j->op, 0), .type = pass->kv_type, .kv_width = kv_width(m)},
+                                .kv_head = kv_head,
+                                .head_size = m->head_size,
+                                .queries = queries,
+                                .tokens = pass->count - first < together ? pass->count - first : together,
+                                .position = pass->position + first,
+                                .window = j->op->block->window,
+                                .q = pass->q + at,
+                                .out = pass->attended + at,
+                                .stride = stride};
+    pass->kernels->prompt_attention(&prompt, pass->scores + worker * pass->score_floats);
+  }
+}
+
 static void attention(const wisp_cpu_pass *pass, const wisp_op *op) {
-  const uint64_t work = wisp_op_flops(pass->plan, op, pass->count, pass->position) / 2;
-  const uint32_t units = pass->count * pass->plan->model->heads / heads_together(pass);
-  spread_job((job){.pass = pass, .op = op, .run = attention_heads, .units = units, .work = work});
+  const uint32_t together = tokens_together(pass);
+  job j = {.pass = pass, .op = op, .work = wisp_op_flops(pass->plan, op, pass->count, pass->position) / 2};
+  if (together > 1) {
+    j.run = attention_tokens;
+    j.units = (pass->count + together - 1) / together * pass->plan->model->kv_heads;
+  } else {
+    j.run = attention_heads;
+    j.units = pass->count * pass->plan->model->heads / heads_together(pass);
+  }
+  spread_job(j);
 }
 
 static void attn_out_tiles(const job *j, uint32_t begin, uint32_t end, uint32_t worker) {

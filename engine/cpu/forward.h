@@ -35,7 +35,7 @@ typedef struct wisp_cpu_pass {
   wisp_codes codes; /* of what a matrix is multiplied with: [chunk][the longest row] */
   float *rows;      /* [threads][row_floats]: WISP_MATMUL_ROWS dequantised rows for each thread */
   size_t row_floats;
-  float *scores; /* [threads][score_floats]: of the query heads that share K and V */
+  float *scores; /* [threads][score_floats]: of the query heads that share K and V, or wisp_prompt_scratch */
   size_t score_floats;
 
   /* The chunk: */

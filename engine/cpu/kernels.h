@@ -65,6 +65,35 @@ static inline size_t wisp_scores_stride(uint32_t kv_length) {
   return ((size_t)kv_length + 7) / 8 * 8;
 }
 
+/* Tokens of a prompt, one behind the other, and their query heads that share a head of K and V. */
+typedef struct wisp_prompt {
+  wisp_kv_slot slot; /* from position 0 on */
+  uint32_t kv_head, head_size;
+  uint32_t queries;  /* of a token; tokens * queries <= WISP_PROMPT_QUERIES */
+  uint32_t tokens;   /* >= 1 */
+  uint32_t position; /* of the first token */
+  uint32_t window;   /* positions that a token sees, itself included; 0 = all */
+  const float *q;    /* [tokens][stride], the first queries * head_size of each */
+  float *out;        /* likewise */
+  size_t stride;     /* floats */
+} wisp_prompt;
+
+enum { WISP_PROMPT_QUERIES = 32, WISP_PROMPT_TILE = 64 /* positions that are in the cache at a time */ };
+
+/* As wisp_attention_fn for each token, bit for bit, with K and V read once for all of them. head_size is a multiple of 8.
+ * scratch: wisp_prompt_scratch floats. */
+typedef void wisp_prompt_attention_fn(const wisp_prompt *prompt, float *scratch);
+
+/* kv_length: of the last token. */
+static inline size_t wisp_prompt_scratch(uint32_t head_size, uint32_t kv_length) {
+  return WISP_PROMPT_TILE * (size_t)head_size + WISP_PROMPT_QUERIES * (wisp_scores_stride(kv_length) + 8);
+}
+
+/* The first position that the token at position sees. */
+static inline uint32_t wisp_first_seen(uint32_t position, uint32_t window) {
+  return window && position >= window ? position + 1 - window : 0;
+}
+
 /* gate[n] = activation(gate) * up: silu(g) = g / (1 + exp(-g)); gelu(g) = g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))). */
 typedef void wisp_activation_fn(float *gate, const float *up, uint32_t n);
 
@@ -84,6 +113,7 @@ typedef struct wisp_cpu_kernels {
   wisp_rope_fn *rope;
   wisp_kv_write_fn *kv_write;
   wisp_attention_fn *attention;
+  wisp_prompt_attention_fn *prompt_attention; /* NULL: tokens go through attention one by one */
   wisp_activation_fn *silu_mul, *gelu_mul;
   wisp_round_int8_fn *round_int8;
 } wisp_cpu_kernels;

@@ -52,6 +52,8 @@ static inline void store_codes(int16_t *to, const int16_t *codes) {
 #include "cpu/quantize_kernel.h"
 #include "cpu/vector_kernels.h"
 
+#include "cpu/attention_kernel.h"
+
 void wisp_kernels_neon(wisp_cpu_kernels *kernels) {
   kernels->name = "neon";
   kernels->packing = (wisp_packing){.rows = TILE_ROWS, .group = GROUP};
@@ -62,6 +64,7 @@ void wisp_kernels_neon(wisp_cpu_kernels *kernels) {
   kernels->rope = rope;
   kernels->kv_write = kv_write;
   kernels->attention = attention;
+  kernels->prompt_attention = prompt_attention;
   kernels->silu_mul = silu_mul;
   kernels->gelu_mul = gelu_mul;
 }
