@@ -7,7 +7,13 @@
 
 #include "gpu/batch_kernels.h"
 
-enum { EMBED_LOCAL = 64, SAMPLE_LOCAL = 256, MATRIX_LOCAL = 128, BATCH_LOCAL = 64, DIRECT_ATTENTION_LOCAL = 512 };
+enum {
+  EMBED_LOCAL = 64,
+  SAMPLE_LOCAL = WISP_MAX_LOCAL /* as many as draw.comp has bins */,
+  MATRIX_LOCAL = 128,
+  BATCH_LOCAL = 64,
+  DIRECT_ATTENTION_LOCAL = 512
+};
 enum { BATCH_TILE = 128 }; /* input features staged at a time by the batch kernels: small, for many workgroups a core */
 
 static uint32_t round_up(uint32_t value, uint32_t to) {
@@ -328,11 +334,18 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     for (uint32_t i = 0; i < part; i++) c[WISP_C_CANDIDATE_BEGIN] += head_groups(context, i);
     break;
   case WISP_OP_SAMPLE:
-    call.kernel.shader = wisp_shader_find("sample");
+    call.groups_x = 1;
     c[WISP_C_LOCAL] = SAMPLE_LOCAL;
+    if (context->draws) {
+      call.kernel.shader = wisp_shader_find("draw");
+      c[WISP_C_COLS] = m->vocabulary;
+      c[WISP_C_X] = a->logits;
+      c[WISP_C_X_STRIDE] = a->logit_stride;
+      break;
+    }
+    call.kernel.shader = wisp_shader_find("sample");
     c[WISP_C_CANDIDATES] = a->candidates;
     c[WISP_C_CANDIDATE_STRIDE] = a->candidate_stride;
-    call.groups_x = 1;
     break;
   }
   return call;
