@@ -21,7 +21,6 @@ layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 d
 const uint BINS = WISP_MAX_LOCAL;  // one an invocation
 const uint LISTED = 1024u;
 const uint VECTORS = (COLS + 3u) / 4u;
-const uint ROUNDS = 12u;  // of a key
 const uint TOP_K = 0u, TOP_P = 1u, DRAW = 2u, STAGES = 3u;
 
 shared uint counts[BINS], masses[BINS], carries[BINS];  // of the candidates in a bin, then in all bins up to it; mass in two words
@@ -113,21 +112,24 @@ void visit(uint distance, uint token) {
 
 float logit_of(uint token) { return data[X + push.first_column * X_STRIDE + token]; }
 
+// Four logits of the column, or the last four.
+vec4 load(uint vector) { return data4[(X + push.first_column * X_STRIDE) / 4u + min(vector, VECTORS - 1u)]; }
+
 void visit_all() {
   const uint id = gl_LocalInvocationID.x;
   if (from_list) {
     for (uint i = id; i < listed; i += LOCAL) visit(list[i].x, list[i].y);
     return;
   }
-  const uint first = (X + push.first_column * X_STRIDE) / 4u;
-  for (uint i = id; i < VECTORS; i += 2u * LOCAL) {
-    vec4 logits[2];
-    [[unroll]] for (uint j = 0u; j < 2u; j++) logits[j] = data4[first + min(i + j * LOCAL, VECTORS - 1u)];
-    [[unroll]] for (uint j = 0u; j < 8u; j++) {
-      const uint token = 4u * (i + j / 4u * LOCAL) + j % 4u;
+  vec4 logits = load(id), second = load(id + LOCAL), third;  // asked for before they are used
+  for (uint i = id; i < VECTORS; i += LOCAL) {
+    third = load(i + 2u * LOCAL);
+    [[unroll]] for (uint j = 0u; j < 4u; j++) {
       uint distance;
-      if (token < COLS && measure(logits[j / 4u][j % 4u], distance)) visit(distance, token);
+      if (4u * i + j < COLS && measure(logits[j], distance)) visit(distance, 4u * i + j);
     }
+    logits = second;
+    second = third;
   }
 }
 
@@ -138,12 +140,13 @@ uint ordered(float logit) {
 }
 
 void find_greatest() {
-  const uint first = (X + push.first_column * X_STRIDE) / 4u;
   uint key = 0u;
-  for (uint i = gl_LocalInvocationID.x; i < VECTORS; i += LOCAL) {
-    const vec4 logits = data4[first + i];
-    [[unroll]] for (uint j = 0u; j < 4u; j++)
-      if (4u * i + j < COLS) key = max(key, ordered(logits[j]));
+  for (uint i = gl_LocalInvocationID.x; i < VECTORS; i += 4u * LOCAL) {
+    vec4 logits[4];
+    [[unroll]] for (uint k = 0u; k < 4u; k++) logits[k] = load(i + k * LOCAL);
+    [[unroll]] for (uint k = 0u; k < 4u; k++)
+      [[unroll]] for (uint j = 0u; j < 4u; j++)
+        if (4u * (i + k * LOCAL) + j < COLS) key = max(key, ordered(logits[k][j]));
   }
   if (gl_LocalInvocationID.x == 0u) greatest_key = 0u;
   barrier();
@@ -200,14 +203,19 @@ uint search(uint stage) {
   const uint id = gl_LocalInvocationID.x;
   const bool of_counts = stage == TOP_K;
   uvec2 target = uvec2(0u);
-  uint member = 0u;
-  key_steps = key_distance = key_id = 0u;
-  for (round = 0u; round < ROUNDS; round++) {
+  uint member = 0u, inside = 0u;
+  key_steps = key_distance = key_id = round = 0u;
+  while (inside != 1u || gathering) {
     counts[id] = masses[id] = carries[id] = 0u;
     if (id == 0u && !from_list) listed = 0u;
     barrier();
     visit_all();
     barrier();
+    if (gathering) {
+      gathering = false;
+      from_list = true;
+      continue;
+    }
     sum_bins();
     if (round == 0u) target = target_of(stage);
     if (at_least(sum_up_to(id, of_counts), target) && (id == 0u || !at_least(sum_up_to(id - 1u, of_counts), target))) chosen = id;
@@ -215,18 +223,14 @@ uint search(uint stage) {
     const uint bin = chosen, up_to = counts[bin], before = bin > 0u ? counts[bin - 1u] : 0u;
     if (bin > 0u) target = subtract(target, sum_up_to(bin - 1u, of_counts));
     member = members[bin];
-    if (round == 0u && !from_list && up_to <= LISTED) {
-      gathering = true;
-      visit_all();
-      gathering = false;
-      from_list = true;
-    }
-    barrier();
+    inside = up_to - before;
+    gathering = round == 0u && !from_list && up_to <= LISTED;
     const uint bits = bin << (24u - 8u * (round % 4u));
     if (round < 4u) key_steps |= bits;
     else if (round < 8u) key_distance |= bits;
     else key_id |= bits;
-    if (up_to - before == 1u) break;
+    round++;
+    barrier();
   }
   return member;
 }
