@@ -231,15 +231,20 @@ static wisp_status cpu_last_logits(wisp_timeline *base, float *logits) {
 }
 
 /* One token a call: a CPU has no queue to keep filled, and the caller may look at it at once. */
-static wisp_status cpu_greedy(wisp_timeline *base, uint32_t count, int32_t *ids, uint32_t *made) {
+static wisp_status cpu_generate(wisp_timeline *base, uint32_t count, int32_t *ids, uint32_t *made) {
   cpu_timeline *t = (cpu_timeline *)base;
   *made = 0;
   WISP_TRY(check_last(t));
   if (count == 0) return WISP_OK;
-  ids[0] = wisp_argmax(t->last, t->pass.plan->model->vocabulary);
-  WISP_TRY(cpu_append(base, ids, 1, WISP_LOGITS_NONE, NULL));
-  *made = 1;
-  return WISP_OK;
+  wisp_sampler *sampler = base->sampler;
+  const uint64_t drawn = sampler ? sampler->drawn : 0;
+  ids[0] = sampler ? wisp_sampler_pick(sampler, t->last, NULL, 0) : wisp_argmax(t->last, t->pass.plan->model->vocabulary);
+  const wisp_status status = cpu_append(base, ids, 1, WISP_LOGITS_NONE, NULL);
+  if (status == WISP_OK)
+    *made = 1;
+  else if (sampler)
+    sampler->drawn = drawn;
+  return status;
 }
 
 static void cpu_truncate(wisp_timeline *base, uint32_t length) {
@@ -320,7 +325,7 @@ const wisp_executor_api wisp_cpu_executor = {
     .timeline_destroy = cpu_timeline_destroy,
     .append = cpu_append,
     .last_logits = cpu_last_logits,
-    .greedy = cpu_greedy,
+    .generate = cpu_generate,
     .truncate = cpu_truncate,
     .kv_read = cpu_kv_read,
     .kv_write = cpu_kv_write,

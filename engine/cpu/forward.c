@@ -344,7 +344,7 @@ static void head(const wisp_cpu_pass *pass, const wisp_op *op) {
 }
 
 static void sample(const wisp_cpu_pass *pass, const wisp_op *op) {
-  /* The next token is chosen where the logits are, between two passes: the executor's greedy, the session's sampler. */
+  /* The next token is chosen where the logits are, between two passes: the executor's generate. */
 }
 
 wisp_status wisp_cpu_forward(const wisp_cpu_pass *pass) {

@@ -50,20 +50,29 @@ const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *e, const wisp_kernel *kernel
   return pipeline;
 }
 
-/* Adds the kernels of all ops that are not there yet; returns how many, or -1 where there is no room. */
+/* Adds the kernels of op that are not there yet; false: no room. */
+static bool collect_op(gpu_executor *e, const wisp_kernel_context *context, const wisp_op *op, const wisp_op **reasons) {
+  for (int batch = 0; batch < 2; batch++)
+    for (uint32_t part = 0; part < wisp_kernel_parts(context, op, batch); part++) {
+      const wisp_kernel_call call = wisp_kernel_for(context, op, part, batch);
+      if (find_kernel(e, &call.kernel) >= 0) continue;
+      if (e->pipeline_count == WISP_GPU_MAX_PIPELINES) return false;
+      reasons[e->pipeline_count] = op;
+      e->kernels[e->pipeline_count] = call.kernel;
+      e->pipelines[e->pipeline_count++] = NULL;
+    }
+  return true;
+}
+
+/* Of all ops; returns how many were added, or -1 where there is no room. */
 static int32_t collect_kernels(gpu_executor *e, const wisp_kernel_context *context, const wisp_op **reasons) {
   const uint32_t before = e->pipeline_count;
+  wisp_kernel_context drawing = *context;
+  drawing.draws = !(context->refused & 1u << WISP_OP_SAMPLE);
   for (uint32_t i = 0; i < e->plan->op_count; i++) {
     const wisp_op *op = &e->plan->ops[i];
-    for (int batch = 0; batch < 2; batch++)
-      for (uint32_t part = 0; part < wisp_kernel_parts(context, op, batch); part++) {
-        const wisp_kernel_call call = wisp_kernel_for(context, op, part, batch);
-        if (find_kernel(e, &call.kernel) >= 0) continue;
-        if (e->pipeline_count == WISP_GPU_MAX_PIPELINES) return -1;
-        reasons[e->pipeline_count] = op;
-        e->kernels[e->pipeline_count] = call.kernel;
-        e->pipelines[e->pipeline_count++] = NULL;
-      }
+    if (!collect_op(e, context, op, reasons)) return -1;
+    if (op->kind == WISP_OP_SAMPLE && !collect_op(e, &drawing, op, reasons)) return -1;
   }
   return (int32_t)(e->pipeline_count - before);
 }
@@ -108,7 +117,8 @@ static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **re
   for (uint32_t i = 0; i < count; i++)
     if (results[i] != WVK_OK) {
       name = e->kernels[first + i].shader->name;
-      if (!(e->kernels[first + i].shader->needs & WISP_NEEDS_SUBGROUP))
+      const bool draws = !strcmp(name, "draw"); /* then the host does */
+      if (!draws && !(e->kernels[first + i].shader->needs & WISP_NEEDS_SUBGROUP))
         return wisp_fail(e->host, WISP_ERROR_DEVICE, "%s: the driver refuses the kernel %s, which has no replacement",
                          wvk_device_caps(e->device)->name, name);
       refused |= 1u << reasons[first + i]->kind;
@@ -386,7 +396,7 @@ const wisp_executor_api wisp_gpu_executor = {
     .timeline_destroy = wisp_gpu_timeline_destroy,
     .append = wisp_gpu_append,
     .last_logits = wisp_gpu_last_logits,
-    .greedy = wisp_gpu_greedy,
+    .generate = wisp_gpu_generate,
     .profile = wisp_gpu_profile,
     .truncate = wisp_gpu_truncate,
     .kv_read = wisp_gpu_kv_read,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The GPU executor's own structures: executor.c holds weights and pipelines, timeline.c records and submits. */
+ * The GPU executor's own structures: executor.c holds weights and pipelines, timeline.c records and appends, generate.c makes
+ * tokens. */
 #ifndef WISP_GPU_EXECUTOR_H
 #define WISP_GPU_EXECUTOR_H
 
@@ -30,7 +31,23 @@ struct gpu_executor {
   wisp_persistent persistent;
 };
 
-enum { WISP_GPU_MANY = 8 }; /* tokens of one submit of the many commands */
+enum {
+  WISP_GPU_FLIGHTS = 2,     /* submits under way at the same time, when tokens are generated */
+  WISP_GPU_FLIGHT_PARTS = 4 /* commands of 1, 1, 2 and 4 tokens: the first n of them make 2^(n-1) */
+};
+
+/* One submit of decode. */
+typedef struct gpu_flight {
+  wvk_commands *parts[WISP_GPU_FLIGHT_PARTS];
+  uint32_t tokens; /* submitted, and not yet told to the session */
+} gpu_flight;
+
+/* What a pass makes of its last ops. */
+typedef enum wisp_gpu_outcome {
+  WISP_GPU_FILL, /* only K and V */
+  WISP_GPU_NEXT, /* logits of the last column, and the next token */
+  WISP_GPU_EVERY /* as NEXT, and the logits of every column to the readback buffer */
+} wisp_gpu_outcome;
 
 struct gpu_timeline {
   wisp_timeline base;
@@ -46,11 +63,38 @@ struct gpu_timeline {
   uint32_t batch_columns; /* of what batch holds, 0 = nothing; and what it makes of the last ops */
   uint32_t batch_outcome;
   double prompt_seconds;     /* how long a token of a prompt took at last, 0 = not known */
-  wvk_commands *one, *many;  /* decode: one token, WISP_GPU_MANY tokens; recorded once */
   wvk_commands *read_logits; /* logits of column 0 to the readback buffer; recorded once */
-  double token_seconds;      /* how long a token took at last, 0 = not known */
+  gpu_flight flights[WISP_GPU_FLIGHTS];
+  uint32_t oldest;       /* the flight whose tokens come next; the others follow in turn */
+  bool recorded;         /* the flights' commands, once the sampler is known */
+  bool ahead;            /* settled flights have moved the step and the logits on beyond what is held */
+  double submit_seconds; /* what an empty submit and its wait took */
+  double token_seconds;  /* how long a token took at last, 0 = not known */
+  double busy_since;     /* when the device began the oldest flight, 0 = not known */
   wisp_persistent_state persistent;
 };
+
+/* Records a pass over columns tokens, the last ops as wanted. */
+wisp_status wisp_gpu_record_pass(gpu_timeline *timeline, wvk_commands *commands, uint32_t columns, wisp_gpu_outcome wanted);
+
+/* The step buffer for a pass, and which draw the next is. Nothing of the timeline may be running. */
+void wisp_gpu_write_step(gpu_timeline *timeline, uint32_t position, uint32_t count, uint64_t drawn);
+
+/* Records the draw of the next token in place of the one that the persistent path has chosen. */
+wisp_status wisp_gpu_record_redraw(gpu_timeline *timeline, wvk_commands *commands);
+
+wisp_status wisp_gpu_run(gpu_timeline *timeline, wvk_commands *commands); /* submits and waits */
+
+/* Decode (generate.c). open makes the commands objects, close waits for what is under way. prepare records the commands when
+ * the sampler is known: before the first token. settle waits for flights and forgets their tokens; go_back then brings the
+ * logits and the step to what is held. step evaluates the token behind those held and chooses the next; its id and the step
+ * buffer are written. */
+wisp_status wisp_gpu_decode_open(gpu_timeline *timeline);
+void wisp_gpu_decode_close(gpu_timeline *timeline);
+wisp_status wisp_gpu_decode_prepare(gpu_timeline *timeline);
+wisp_status wisp_gpu_decode_settle(gpu_timeline *timeline);
+wisp_status wisp_gpu_decode_go_back(gpu_timeline *timeline);
+wisp_status wisp_gpu_decode_step(gpu_timeline *timeline);
 
 /* Records op, a barrier behind it, for columns [first_column, first_column + columns) of the batch. */
 wisp_status wisp_gpu_record_op(gpu_timeline *timeline, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
@@ -74,7 +118,7 @@ wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *ex
 void wisp_gpu_timeline_destroy(wisp_timeline *timeline);
 wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t count, wisp_logits which, float *logits);
 wisp_status wisp_gpu_last_logits(wisp_timeline *timeline, float *logits);
-wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made);
+wisp_status wisp_gpu_generate(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made);
 wisp_status wisp_gpu_profile(wisp_timeline *timeline, uint32_t tokens, double *op_ns);
 void wisp_gpu_truncate(wisp_timeline *timeline, uint32_t length);
 wisp_status wisp_gpu_kv_read(wisp_timeline *timeline, wisp_output_fn write, void *user); /* kv_transfer.c */

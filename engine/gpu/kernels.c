@@ -9,7 +9,7 @@
 
 enum {
   EMBED_LOCAL = 64,
-  SAMPLE_LOCAL = 256,
+  SAMPLE_LOCAL = WISP_MAX_LOCAL /* as many as draw.comp has bins */,
   MATRIX_LOCAL = 128,
   BATCH_LOCAL = 64,
   STORE_LOCAL = 64,
@@ -361,11 +361,18 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     for (uint32_t i = 0; i < part; i++) c[WISP_C_CANDIDATE_BEGIN] += head_groups(context, i);
     break;
   case WISP_OP_SAMPLE:
-    call.kernel.shader = wisp_shader_find("sample");
+    call.groups_x = 1;
     c[WISP_C_LOCAL] = SAMPLE_LOCAL;
+    if (context->draws) {
+      call.kernel.shader = wisp_shader_find("draw");
+      c[WISP_C_COLS] = m->vocabulary;
+      c[WISP_C_X] = a->logits;
+      c[WISP_C_X_STRIDE] = a->logit_stride;
+      break;
+    }
+    call.kernel.shader = wisp_shader_find("sample");
     c[WISP_C_CANDIDATES] = a->candidates;
     c[WISP_C_CANDIDATE_STRIDE] = a->candidate_stride;
-    call.groups_x = 1;
     break;
   }
   return call;

@@ -59,7 +59,8 @@ typedef struct wisp_kernel_context {
   const wvk_caps *caps;
   wisp_activations activations;
   wisp_kv_type kv_type;
-  uint32_t refused; /* bit of each op kind whose subgroup variant this device does not get right */
+  bool draws;       /* tokens are drawn at random, not the argmax */
+  uint32_t refused; /* bit of each op kind whose subgroup variant this device does not get right; of WISP_OP_SAMPLE: the draw */
 } wisp_kernel_context;
 
 /* Fails (UNSUPPORTED, with the reason) for shapes the kernels do not take. */

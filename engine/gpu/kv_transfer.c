@@ -34,6 +34,7 @@ wisp_status wisp_gpu_kv_read(wisp_timeline *timeline, wisp_output_fn write, void
   gpu_timeline *t = (gpu_timeline *)timeline;
   const uint64_t total = timeline->length * row_bytes(t) * t->executor->plan->kv_slots;
   const uint64_t room = min_u64(total, WVK_UPLOAD_CHUNK);
+  WISP_TRY(wisp_gpu_decode_settle(t));
   if (!total) return WISP_OK;
   wvk_buffer *staging = NULL;
   wvk_commands *commands = NULL;
@@ -54,6 +55,7 @@ wisp_status wisp_gpu_kv_write(wisp_timeline *timeline, uint32_t length, const ui
   gpu_timeline *t = (gpu_timeline *)timeline;
   const uint64_t slot = length * row_bytes(t);
   wvk_uploader *uploader = NULL;
+  WISP_TRY(wisp_gpu_decode_settle(t));
   wvk_status status = wvk_uploader_create(&uploader, t->executor->device);
   timeline->length = 0;
   for (uint32_t i = 0; i < t->executor->plan->kv_slots; i++)

@@ -369,7 +369,7 @@ static wisp_status decode(gpu_executor *e, const int32_t ids[CHECK_TOKENS], floa
   for (uint32_t i = 0; i < CHECK_TOKENS && status == WISP_OK; i++)
     status = wisp_gpu_append(timeline, ids + i, 1, WISP_LOGITS_LAST, logits + (size_t)i * vocabulary);
   uint32_t made;
-  if (status == WISP_OK) status = wisp_gpu_greedy(timeline, 1, next, &made);
+  if (status == WISP_OK) status = wisp_gpu_generate(timeline, 1, next, &made);
   wisp_gpu_timeline_destroy(timeline);
   return status;
 }

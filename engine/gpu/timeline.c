@@ -16,21 +16,30 @@ static void bind_windows(gpu_timeline *t, wvk_commands *commands, const wisp_win
   wvk_cmd_bind_set(commands, t->sets[window ? window->buffer : 0], offsets);
 }
 
-wisp_status wisp_gpu_record_op(gpu_timeline *t, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
-                               uint32_t columns) {
+static wisp_status record_op(gpu_timeline *t, wvk_commands *commands, const wisp_op *op, uint32_t columns,
+                             const uint32_t push[WISP_PUSH_BYTES / 4]) {
   for (uint32_t part = 0; part < wisp_kernel_parts(&t->context, op, columns > 1); part++) {
     const wisp_kernel_call call = wisp_kernel_for(&t->context, op, part, columns > 1);
     if (part) wvk_cmd_barrier(commands); /* a post norm reads what the first part wrote; windows share the data buffer */
     const wvk_pipeline *pipeline = wisp_gpu_pipeline(t->executor, &call.kernel);
     if (!pipeline) return wisp_fail(t->executor->host, WISP_ERROR_DEVICE, "kernel %s was not built", call.kernel.shader->name);
-    const uint32_t push[WISP_PUSH_BYTES / 4] = {first_column};
     wvk_cmd_bind_pipeline(commands, pipeline);
     bind_windows(t, commands, call.window, op->kv_slot);
-    wvk_cmd_push(commands, t->executor->layout, push, sizeof push);
+    wvk_cmd_push(commands, t->executor->layout, push, WISP_PUSH_BYTES);
     wvk_cmd_dispatch(commands, call.groups_x, wisp_kernel_groups_y(&call, columns), 1);
   }
   wvk_cmd_barrier(commands);
   return WISP_OK;
+}
+
+wisp_status wisp_gpu_record_op(gpu_timeline *t, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
+                               uint32_t columns) {
+  return record_op(t, commands, op, columns, (const uint32_t[WISP_PUSH_BYTES / 4]){first_column});
+}
+
+wisp_status wisp_gpu_record_redraw(gpu_timeline *t, wvk_commands *commands) {
+  const wisp_plan *plan = t->executor->plan;
+  return record_op(t, commands, &plan->ops[plan->op_count - 1], 1, (const uint32_t[WISP_PUSH_BYTES / 4]){[2] = 1});
 }
 
 static void copy_logits(gpu_timeline *t, wvk_commands *commands, uint32_t columns, uint32_t to_column) {
@@ -43,21 +52,14 @@ static void copy_logits(gpu_timeline *t, wvk_commands *commands, uint32_t column
   wvk_cmd_transfer_barrier(commands);
 }
 
-/* What a pass makes of its last ops. */
-typedef enum outcome {
-  FILL, /* only K and V */
-  NEXT, /* logits of the last column, its argmax as the next token */
-  EVERY /* as NEXT, and the logits of every column to the readback buffer */
-} outcome;
-
-static wisp_status record_pass(gpu_timeline *t, wvk_commands *commands, uint32_t columns, outcome wanted) {
+wisp_status wisp_gpu_record_pass(gpu_timeline *t, wvk_commands *commands, uint32_t columns, wisp_gpu_outcome wanted) {
   const wisp_plan *plan = t->executor->plan;
   const uint32_t room = t->context.activations.logit_columns;
   for (uint32_t i = 0; i < plan->op_count; i++) {
     const wisp_op *op = &plan->ops[i];
     if (op->kind != WISP_OP_HEAD && op->kind != WISP_OP_SAMPLE) {
       WISP_TRY(wisp_gpu_record_op(t, commands, op, 0, columns));
-    } else if (op->kind == WISP_OP_HEAD && wanted == EVERY) {
+    } else if (op->kind == WISP_OP_HEAD && wanted == WISP_GPU_EVERY) {
       for (uint32_t first = 0; first + 1 < columns; first += room) {
         const uint32_t count = columns - 1 - first < room ? columns - 1 - first : room;
         WISP_TRY(wisp_gpu_record_op(t, commands, op, first, count));
@@ -65,24 +67,13 @@ static wisp_status record_pass(gpu_timeline *t, wvk_commands *commands, uint32_t
       }
       WISP_TRY(wisp_gpu_record_op(t, commands, op, columns - 1, 1)); /* the last one as in NEXT: in column 0 */
       copy_logits(t, commands, 1, columns - 1);
-    } else if (op->kind == WISP_OP_HEAD && wanted == NEXT) {
+    } else if (op->kind == WISP_OP_HEAD && wanted == WISP_GPU_NEXT) {
       WISP_TRY(wisp_gpu_record_op(t, commands, op, columns - 1, 1));
-    } else if (op->kind == WISP_OP_SAMPLE && wanted != FILL) {
+    } else if (op->kind == WISP_OP_SAMPLE && wanted != WISP_GPU_FILL) {
       WISP_TRY(wisp_gpu_record_op(t, commands, op, 0, 1));
     }
   }
   return WISP_OK;
-}
-
-static wisp_status record_decode(gpu_timeline *t, wvk_commands *commands, uint32_t tokens) {
-  WISP_GPU_TRY(wvk_commands_begin(commands));
-  for (uint32_t i = 0; i < tokens; i++) {
-    if (t->persistent.active)
-      wisp_persistent_record(t, commands);
-    else
-      WISP_TRY(record_pass(t, commands, 1, NEXT));
-  }
-  return wisp_gpu_status(wvk_commands_end(commands));
 }
 
 /* ---- Creation ---- */
@@ -166,11 +157,10 @@ static wisp_status create_sets(gpu_timeline *t) {
 }
 
 static wisp_status create_commands(gpu_timeline *t) {
-  wvk_commands **all[] = {&t->batch, &t->one, &t->many, &t->read_logits};
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++) WISP_GPU_TRY(wvk_commands_create(all[i], t->executor->device, 0));
+  WISP_GPU_TRY(wvk_commands_create(&t->batch, t->executor->device, 0));
+  WISP_GPU_TRY(wvk_commands_create(&t->read_logits, t->executor->device, 0));
   WISP_TRY(wisp_persistent_timeline_open(t));
-  WISP_TRY(record_decode(t, t->one, 1));
-  WISP_TRY(record_decode(t, t->many, WISP_GPU_MANY));
+  WISP_TRY(wisp_gpu_decode_open(t));
   WISP_GPU_TRY(wvk_commands_begin(t->read_logits));
   copy_logits(t, t->read_logits, 1, 0);
   return wisp_gpu_status(wvk_commands_end(t->read_logits));
@@ -209,8 +199,9 @@ wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *ex
 void wisp_gpu_timeline_destroy(wisp_timeline *timeline) {
   gpu_timeline *t = (gpu_timeline *)timeline;
   const wisp_host *host = t->executor->host;
-  wvk_commands **commands[] = {&t->batch, &t->one, &t->many, &t->read_logits};
-  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) wvk_commands_destroy(commands[i]);
+  wisp_gpu_decode_close(t);
+  wvk_commands_destroy(&t->batch);
+  wvk_commands_destroy(&t->read_logits);
   for (uint32_t i = 0; t->sets && i < t->executor->weights.buffer_count; i++) wvk_set_destroy(&t->sets[i]);
   wisp_host_free(host, t->sets);
   wisp_persistent_timeline_close(t);
@@ -224,28 +215,28 @@ void wisp_gpu_timeline_destroy(wisp_timeline *timeline) {
 #define SUBMIT_SECONDS 0.05
 enum { LEAST_BATCH = 16 }; /* two rounds of the batch kernels: fewer would not pay */
 
-static wisp_status run(gpu_timeline *t, wvk_commands *commands) {
+wisp_status wisp_gpu_run(gpu_timeline *t, wvk_commands *commands) {
   WISP_GPU_TRY(wvk_submit(t->executor->device, &commands, 1));
   return wisp_gpu_status(wvk_wait(commands, UINT64_MAX));
 }
 
-static void write_step(gpu_timeline *t, uint32_t position, uint32_t count) {
+void wisp_gpu_write_step(gpu_timeline *t, uint32_t position, uint32_t count, uint64_t drawn) {
   uint32_t *step = wvk_buffer_map(t->step);
   step[WISP_STEP_POSITION] = position;
   step[WISP_STEP_COUNT] = count;
-  wvk_buffer_flush(t->step, 0, 8);
-}
-
-/* Decodes with commands that were recorded once. Where the persistent path fails, again with dispatches. */
-static wisp_status run_decode(gpu_timeline *t, wvk_commands *commands) {
-  WISP_TRY(run(t, commands));
-  if (!wisp_persistent_failed(t)) return WISP_OK;
-  wisp_log(t->executor->host, WISP_LOG_WARN, "%s: %s", wvk_device_caps(t->executor->device)->name,
-           t->executor->persistent.decode);
-  WISP_TRY(record_decode(t, t->one, 1));
-  WISP_TRY(record_decode(t, t->many, WISP_GPU_MANY));
-  write_step(t, t->base.length, 1);
-  return run(t, commands);
+  if (t->base.sampler) {
+    const wisp_draw_rule *rule = &t->base.sampler->rule;
+    const uint64_t seed = t->base.sampler->params.seed;
+    step[WISP_STEP_DRAWN] = (uint32_t)drawn;
+    step[WISP_STEP_DRAWN + 1] = (uint32_t)(drawn >> 32);
+    step[WISP_STEP_SEED] = (uint32_t)seed;
+    step[WISP_STEP_SEED + 1] = (uint32_t)(seed >> 32);
+    memcpy(&step[WISP_STEP_SCALE], &rule->scale, sizeof rule->scale);
+    step[WISP_STEP_TOP_K] = rule->top_k;
+    step[WISP_STEP_TOP_P] = rule->top_p;
+    step[WISP_STEP_FARTHEST] = rule->farthest;
+  }
+  wvk_buffer_flush(t->step, 0, WISP_STEP_WORDS * 4);
 }
 
 static void read_logits(gpu_timeline *t, uint32_t columns, float *logits) {
@@ -269,25 +260,25 @@ static wisp_status grow_readback(gpu_timeline *t, uint32_t columns) {
   return wisp_gpu_status(wvk_commands_end(t->read_logits));
 }
 
-static wisp_status append_batch(gpu_timeline *t, const int32_t *ids, uint32_t count, outcome wanted) {
+static wisp_status append_batch(gpu_timeline *t, const int32_t *ids, uint32_t count, wisp_gpu_outcome wanted) {
   const uint32_t position = t->base.length;
   uint32_t *tokens = wvk_buffer_map(t->tokens);
   for (uint32_t i = 0; i < count; i++) tokens[position + i] = (uint32_t)ids[i];
   wvk_buffer_flush(t->tokens, position * 4ull, count * 4ull);
-  write_step(t, position, count);
-  wvk_commands *commands = t->one;
-  if (count > 1 || wanted != NEXT) {
-    commands = t->batch;
+  wisp_gpu_write_step(t, position, count, t->base.sampler ? t->base.sampler->drawn : 0);
+  if (count == 1 && wanted == WISP_GPU_NEXT) {
+    WISP_TRY(wisp_gpu_decode_step(t));
+  } else {
     if (t->batch_columns != count || t->batch_outcome != wanted) {
       t->batch_columns = 0;
-      WISP_GPU_TRY(wvk_commands_begin(commands));
-      WISP_TRY(record_pass(t, commands, count, wanted));
-      WISP_GPU_TRY(wvk_commands_end(commands));
+      WISP_GPU_TRY(wvk_commands_begin(t->batch));
+      WISP_TRY(wisp_gpu_record_pass(t, t->batch, count, wanted));
+      WISP_GPU_TRY(wvk_commands_end(t->batch));
       t->batch_columns = count;
       t->batch_outcome = wanted;
     }
+    WISP_TRY(wisp_gpu_run(t, t->batch));
   }
-  WISP_TRY((commands == t->one ? run_decode : run)(t, commands));
   t->base.length += count;
   return WISP_OK;
 }
@@ -306,13 +297,16 @@ static uint32_t prompt_batch(const gpu_timeline *t, bool all) {
 wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t count, wisp_logits which, float *logits) {
   gpu_timeline *t = (gpu_timeline *)timeline;
   const bool all = which == WISP_LOGITS_ALL;
+  WISP_TRY(wisp_gpu_decode_settle(t));
+  WISP_TRY(wisp_gpu_decode_prepare(t));
+  t->ahead = false;
   if (all) WISP_TRY(grow_readback(t, WISP_GPU_LOGIT_COLUMNS));
   for (size_t done = 0; done < count;) {
     if (timeline->cancel && *timeline->cancel) return WISP_ERROR_CANCELLED;
     const uint32_t most = prompt_batch(t, all), batch = count - done < most ? (uint32_t)(count - done) : most;
     const bool last = done + batch == count;
     const double start = wisp_now_s();
-    WISP_TRY(append_batch(t, ids + done, batch, all ? EVERY : last ? NEXT : FILL));
+    WISP_TRY(append_batch(t, ids + done, batch, all ? WISP_GPU_EVERY : last ? WISP_GPU_NEXT : WISP_GPU_FILL));
     t->prompt_seconds = (wisp_now_s() - start) / batch;
     if (all) read_logits(t, batch, logits + done * t->context.model->vocabulary);
     done += batch;
@@ -323,27 +317,10 @@ wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t 
 
 wisp_status wisp_gpu_last_logits(wisp_timeline *timeline, float *logits) {
   gpu_timeline *t = (gpu_timeline *)timeline;
-  WISP_TRY(run(t, t->read_logits));
+  WISP_TRY(wisp_gpu_decode_settle(t));
+  if (t->ahead) WISP_TRY(wisp_gpu_decode_go_back(t));
+  WISP_TRY(wisp_gpu_run(t, t->read_logits));
   read_logits(t, 1, logits);
-  return WISP_OK;
-}
-
-/* Several tokens a submit where that stays well inside a watchdog's and a reader's patience. */
-static bool take_many(const gpu_timeline *t, uint32_t count) {
-  return count >= WISP_GPU_MANY && t->token_seconds > 0 && WISP_GPU_MANY * t->token_seconds < 0.05;
-}
-
-wisp_status wisp_gpu_greedy(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made) {
-  gpu_timeline *t = (gpu_timeline *)timeline;
-  *made = 0;
-  const uint32_t tokens = take_many(t, count) ? WISP_GPU_MANY : 1;
-  const double start = wisp_now_s();
-  WISP_TRY(run_decode(t, tokens == WISP_GPU_MANY ? t->many : t->one));
-  t->token_seconds = (wisp_now_s() - start) / tokens;
-  wvk_buffer_invalidate(t->tokens, timeline->length * 4ull, tokens * 4ull);
-  memcpy(ids, (const uint32_t *)wvk_buffer_map(t->tokens) + timeline->length, tokens * 4ull);
-  timeline->length += tokens;
-  *made = tokens;
   return WISP_OK;
 }
 
@@ -368,7 +345,7 @@ static wisp_status time_tokens(gpu_timeline *t, wvk_commands *commands, uint32_t
   const uint32_t ops = t->executor->plan->op_count, slots = ops + 1;
   WISP_TRY(record_timed(t, commands));
   for (uint32_t i = 0; i < tokens; i++) {
-    WISP_TRY(run(t, commands));
+    WISP_TRY(wisp_gpu_run(t, commands));
     t->base.length++;
     if (!wvk_commands_times(commands, times + (size_t)i * slots))
       return wisp_fail(t->executor->host, WISP_ERROR_UNSUPPORTED, "%s has no timestamps",
@@ -387,6 +364,7 @@ wisp_status wisp_gpu_profile(wisp_timeline *timeline, uint32_t tokens, double *o
   gpu_timeline *t = (gpu_timeline *)timeline;
   const uint32_t slots = t->executor->plan->op_count + 1;
   wvk_commands *commands;
+  WISP_TRY(wisp_gpu_decode_settle(t));
   double *times = wisp_host_alloc(t->executor->host, (size_t)tokens * (slots + 1), sizeof *times);
   if (!times) return wisp_fail_memory(t->executor->host, "timestamps", (uint64_t)tokens * slots * sizeof *times);
   wisp_status status = wisp_gpu_status(wvk_commands_create(&commands, t->executor->device, slots));
@@ -397,5 +375,7 @@ wisp_status wisp_gpu_profile(wisp_timeline *timeline, uint32_t tokens, double *o
 }
 
 void wisp_gpu_truncate(wisp_timeline *timeline, uint32_t length) {
+  /* A device that fails here fails again when it is next asked. */
+  (void)wisp_gpu_decode_settle((gpu_timeline *)timeline);
   timeline->length = length;
 }

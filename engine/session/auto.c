@@ -42,7 +42,7 @@ static wisp_status try_timeline(wisp_timeline *t, uint32_t vocabulary, double ra
   for (uint32_t call = 0; call < REPLY_CALLS && t->length < t->context; call++) {
     uint32_t made;
     const uint32_t room = t->context - t->length, count = room < REPLY_MOST ? room : REPLY_MOST;
-    WISP_TRY(api->greedy(t, count, ids, &made));
+    WISP_TRY(api->generate(t, count, ids, &made));
     if (call == 0)
       begin = wisp_now_s(); /* the first tells an executor how long a token takes */
     else

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "plan/plan.h"
+#include "session/sampler.h"
 
 typedef struct wisp_executor {
   const struct wisp_executor_api *api;
@@ -17,6 +18,7 @@ typedef struct wisp_timeline { /* likewise */
   uint32_t context;         /* tokens there is room for */
   wisp_kv_type kv_type;     /* of the cache */
   uint32_t length;          /* tokens evaluated: their K and V are in the cache */
+  wisp_sampler *sampler;    /* of generate, none that needs history; NULL = argmax. Set before the first token or never */
   const atomic_int *cancel; /* set to 1 by another thread: stop soon with CANCELLED; checked between steps */
   void (*progress)(void *user, uint32_t length); /* NULL, or called by append after each batch */
   void *progress_user;
@@ -58,9 +60,11 @@ typedef struct wisp_executor_api {
   /* Logits of the last evaluated token, [vocabulary]. Not after truncate. */
   wisp_status (*last_logits)(wisp_timeline *timeline, float *logits);
 
-  /* Greedy: takes the argmax of the last logits as the next token, evaluates it, and so on, up to count times (fewer as it
-   * likes, at least once); *made tells how often, ids which. Needs valid last logits and room for count tokens. */
-  wisp_status (*greedy)(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made);
+  /* Takes the sampler's choice from the last logits as the next token, evaluates it, and so on, up to count times (fewer as it
+   * likes, at least once); *made tells how often, ids which; the sampler's drawn grows by as many where it draws. Needs valid
+   * last logits and room for count tokens, of which it may evaluate some that it does not yet tell: the next generate does,
+   * every other call forgets them. */
+  wisp_status (*generate)(wisp_timeline *timeline, uint32_t count, int32_t *ids, uint32_t *made);
 
   /* As wisp_session_profile; needs valid last logits and room. NULL: not offered. */
   wisp_status (*profile)(wisp_timeline *timeline, uint32_t tokens, double *op_ns);

@@ -105,6 +105,7 @@ static wisp_status bring_up(mixed_timeline *t, int side) {
 
 /* The session's wishes reach the side that works. */
 static void lend_hooks(const mixed_timeline *t, wisp_timeline *side) {
+  side->sampler = t->base.sampler;
   side->cancel = t->base.cancel;
   side->progress = t->base.progress;
   side->progress_user = t->base.progress_user;
@@ -139,23 +140,28 @@ static wisp_status hand_over_choice(mixed_timeline *t, int32_t *id) {
   float *logits = wisp_host_alloc(e->host, vocabulary, sizeof *logits);
   if (!logits) return wisp_fail_memory(e->host, "logits", vocabulary * sizeof *logits);
   const wisp_status status = mixed_last_logits(&t->base, logits);
-  *id = wisp_argmax(logits, vocabulary);
+  wisp_sampler *sampler = t->base.sampler;
+  if (status == WISP_OK) *id = sampler ? wisp_sampler_pick(sampler, logits, NULL, 0) : wisp_argmax(logits, vocabulary);
   wisp_host_free(e->host, logits);
   return status;
 }
 
-static wisp_status mixed_greedy(wisp_timeline *base, uint32_t count, int32_t *ids, uint32_t *made) {
+static wisp_status mixed_generate(wisp_timeline *base, uint32_t count, int32_t *ids, uint32_t *made) {
   mixed_timeline *t = (mixed_timeline *)base;
   *made = 0;
   if (count == 0) return WISP_OK;
   if (t->last == PROMPT) {
+    const uint64_t drawn = base->sampler ? base->sampler->drawn : 0;
     WISP_TRY(hand_over_choice(t, &ids[0]));
-    WISP_TRY(append_on(t, REPLY, ids, 1, WISP_LOGITS_NONE, NULL));
-    *made = 1;
-    return WISP_OK;
+    const wisp_status status = append_on(t, REPLY, ids, 1, WISP_LOGITS_NONE, NULL);
+    if (status == WISP_OK)
+      *made = 1;
+    else if (base->sampler)
+      base->sampler->drawn = drawn;
+    return status;
   }
   lend_hooks(t, t->sides[REPLY]);
-  const wisp_status status = api_of(t, REPLY)->greedy(t->sides[REPLY], count, ids, made);
+  const wisp_status status = api_of(t, REPLY)->generate(t->sides[REPLY], count, ids, made);
   base->length = t->sides[REPLY]->length;
   return status;
 }
@@ -219,7 +225,7 @@ static const wisp_executor_api mixed_api = {
     .timeline_destroy = mixed_timeline_destroy,
     .append = mixed_append,
     .last_logits = mixed_last_logits,
-    .greedy = mixed_greedy,
+    .generate = mixed_generate,
     .truncate = mixed_truncate,
     .kv_read = mixed_kv_read,
     .kv_write = mixed_kv_write,

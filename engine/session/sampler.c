@@ -4,22 +4,23 @@
 #include <math.h>
 
 #include "session/philox.h"
+#include "shared/draw.h"
 
 typedef struct wisp_candidate {
-  float logit;
-  float weight; /* exp((logit - maximum) / temperature): 1 for the best */
+  float distance;
+  uint32_t steps;
   int32_t id;
 } candidate;
 
-/* Candidates by falling logit, ties by rising id, found one at a time: heap[0, left) is a binary heap of those not yet ranked,
- * the ranked ones stand behind it, the best last. Filters keep few of many, so most are never sorted. */
+/* Candidates by rising distance, ties by rising id, found one at a time: heap[0, left) is a binary heap of those not yet
+ * ranked, the ranked ones stand behind it, the best last. Filters keep few of many, so most are never sorted. */
 typedef struct ranking {
   candidate *heap;
   uint32_t count, left;
 } ranking;
 
 static bool before(const candidate *a, const candidate *b) {
-  return a->logit != b->logit ? a->logit > b->logit : a->id < b->id;
+  return a->distance != b->distance ? a->distance < b->distance : a->id < b->id;
 }
 
 static void swap(candidate *a, candidate *b) {
@@ -53,54 +54,90 @@ static const candidate *ranked(ranking *r, uint32_t i) {
   return &r->heap[r->count - 1 - i];
 }
 
-/* How many of the best stay, and their weights' sum. */
+static uint32_t high_product(uint32_t a, uint32_t b) {
+  return (uint32_t)((uint64_t)a * b >> 32);
+}
+
+/* 2^(30 - steps / 2^24) = 2^y * 2^(30 - whole), 0 <= y < 1; within 3e-7 of it before the shift cuts. */
+static uint32_t weight(uint32_t steps) {
+  const uint32_t whole = (steps + (WISP_DRAW_OCTAVE - 1)) / WISP_DRAW_OCTAVE, y = (whole * WISP_DRAW_OCTAVE - steps) << 8;
+  uint32_t sum = WISP_DRAW_EXP2_5;
+  sum = WISP_DRAW_EXP2_4 + high_product(sum, y);
+  sum = WISP_DRAW_EXP2_3 + high_product(sum, y);
+  sum = WISP_DRAW_EXP2_2 + high_product(sum, y);
+  sum = WISP_DRAW_EXP2_1 + high_product(sum, y);
+  return (WISP_DRAW_ONE + (high_product(sum, y) >> 1)) >> whole;
+}
+
+/* floor(mass * share / 2^32); mass < 2^63. */
+static uint64_t share_of(uint64_t mass, uint32_t share) {
+  return (mass >> 32) * share + ((mass & UINT32_MAX) * share >> 32);
+}
+
+/* How many of the best stay, and the sum of their weights. */
 typedef struct kept {
   uint32_t count;
-  double mass;
+  uint64_t mass;
 } kept;
 
 static kept keep_top_k(ranking *r, uint32_t top_k) {
   kept k = {.count = r->count};
   if (top_k && top_k < r->count) {
-    for (k.count = 0; k.count < top_k; k.count++) k.mass += ranked(r, k.count)->weight;
+    for (k.count = 0; k.count < top_k; k.count++) k.mass += weight(ranked(r, k.count)->steps);
   } else {
-    for (uint32_t i = 0; i < r->count; i++) k.mass += r->heap[i].weight;
+    for (uint32_t i = 0; i < r->count; i++) k.mass += weight(r->heap[i].steps);
   }
   return k;
 }
 
-/* The smallest prefix with at least top_p of the mass, and of that what has at least min_p of the best one's probability. */
-static kept keep_likely(ranking *r, kept all, float top_p, float min_p) {
-  if (top_p >= 1 && min_p <= 0) return all;
-  double enough = top_p < 1 ? top_p * all.mass : INFINITY;
+/* The fewest ranks with at least a share of top_p of the mass. */
+static kept keep_top_p(ranking *r, kept all, uint32_t top_p) {
+  if (!top_p) return all;
+  const uint64_t part = share_of(all.mass, top_p), enough = part + ((uint32_t)((all.mass & UINT32_MAX) * top_p) != 0);
   kept k = {0};
-  while (k.count < all.count && k.mass < enough) {
-    float weight = ranked(r, k.count)->weight;
-    if (weight < min_p) break;
-    k.mass += weight;
-    k.count++;
-  }
+  while (k.mass < enough) k.mass += weight(ranked(r, k.count++)->steps);
   return k;
 }
 
-static int32_t draw(ranking *r, kept k, float uniform) {
-  double target = uniform * k.mass, mass = 0;
-  for (uint32_t i = 0; i + 1 < k.count; i++) {
-    const candidate *c = ranked(r, i);
-    mass += c->weight;
-    if (mass > target) return c->id;
-  }
-  return ranked(r, k.count - 1)->id;
+static kept keep_near(ranking *r, kept all, uint32_t farthest) {
+  if (farthest >= WISP_DRAW_FARTHEST) return all;
+  kept k = {0};
+  for (; k.count < all.count && ranked(r, k.count)->steps <= farthest; k.count++) k.mass += weight(ranked(r, k.count)->steps);
+  return k;
 }
 
-/* Of each distinct token in the window once: always from the logit as it was, kept in the candidates. */
+static int32_t draw(ranking *r, kept k, uint32_t word) {
+  const uint64_t passed = share_of(k.mass, word); /* less than k.mass: a rank passes it */
+  uint64_t mass = 0;
+  for (uint32_t i = 0;; i++) {
+    const candidate *c = ranked(r, i);
+    mass += weight(c->steps);
+    if (mass > passed) return c->id;
+  }
+}
+
+/* The candidates among the logits, unranked; how many. */
+static uint32_t find_candidates(candidate *candidates, const float *logits, uint32_t count, float greatest, float scale) {
+  uint32_t found = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    /* Compared first, since the difference of two infinities is no number. */
+    float distance = logits[i] == greatest ? 0 : greatest - logits[i];
+    if (distance < 0x1p-100f) distance = 0; /* where a GPU may flush to zero */
+    const float octaves = distance * scale;
+    if (!(octaves <= WISP_DRAW_FARTHEST / WISP_DRAW_OCTAVE)) continue; /* NaN as well */
+    candidates[found++] = (candidate){distance, (uint32_t)(octaves * (float)WISP_DRAW_OCTAVE), (int32_t)i};
+  }
+  return found;
+}
+
+/* Of each distinct token in the window once: always from the logit as it was, kept in the candidates' room. */
 static void penalise(const wisp_sampler *sampler, float *logits, const int32_t *history, size_t length) {
   const float penalty = sampler->params.repetition_penalty;
   const size_t window = sampler->params.repetition_window;
-  for (uint32_t i = 0; i < sampler->vocabulary; i++) sampler->candidates[i].logit = logits[i];
+  for (uint32_t i = 0; i < sampler->vocabulary; i++) sampler->candidates[i].distance = logits[i];
   for (size_t i = window && window < length ? length - window : 0; i < length; i++) {
     if (history[i] < 0 || (uint32_t)history[i] >= sampler->vocabulary) continue;
-    float logit = sampler->candidates[history[i]].logit;
+    float logit = sampler->candidates[history[i]].distance;
     logits[history[i]] = logit > 0 ? logit / penalty : logit * penalty;
   }
 }
@@ -112,16 +149,12 @@ int32_t wisp_sampler_pick(wisp_sampler *sampler, float *logits, const int32_t *h
   int32_t best = wisp_argmax(logits, count);
   if (params->temperature == 0) return best;
 
-  float uniform = wisp_random_uniform(params->seed, sampler->drawn++), maximum = logits[best];
-  if (!(maximum > -INFINITY)) return best; /* nothing is possible: id 0, as in the greedy case */
-  for (uint32_t i = 0; i < count; i++) {
-    float logit = isnan(logits[i]) ? -INFINITY : logits[i];
-    /* Compared first, since the difference of two infinities is no number. */
-    float weight = logit == maximum ? 1 : expf((logit - maximum) / params->temperature);
-    sampler->candidates[i] = (candidate){.logit = logit, .weight = weight, .id = (int32_t)i};
-  }
-  ranking r = ranking_start(sampler->candidates, count);
-  return draw(&r, keep_likely(&r, keep_top_k(&r, params->top_k), params->top_p, params->min_p), uniform);
+  const uint32_t word = wisp_random_word(params->seed, sampler->drawn++);
+  if (!(logits[best] > -INFINITY)) return best; /* nothing is possible: id 0, as in the greedy case */
+  const wisp_draw_rule *rule = &sampler->rule;
+  ranking r = ranking_start(sampler->candidates,
+                            find_candidates(sampler->candidates, logits, count, logits[best], rule->scale));
+  return draw(&r, keep_near(&r, keep_top_p(&r, keep_top_k(&r, rule->top_k), rule->top_p), rule->farthest), word);
 }
 
 int32_t wisp_argmax(const float *logits, uint32_t count) {
@@ -136,15 +169,28 @@ int32_t wisp_argmax(const float *logits, uint32_t count) {
   return (int32_t)best;
 }
 
-float wisp_random_uniform(uint64_t seed, uint64_t counter) {
+uint32_t wisp_random_word(uint64_t seed, uint64_t counter) {
   const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
   uint32_t words[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0};
   wisp_philox(words, key, words);
-  return (float)(words[0] >> 8) * 0x1p-24f;
+  return words[0];
 }
 
-bool wisp_sampler_is_argmax(const wisp_sampler *sampler) {
-  return sampler->params.temperature == 0 && sampler->params.repetition_penalty == 1;
+bool wisp_sampler_draws(const wisp_sampler *sampler) {
+  return sampler->params.temperature > 0;
+}
+
+bool wisp_sampler_needs_history(const wisp_sampler *sampler) {
+  return sampler->params.repetition_penalty != 1;
+}
+
+static wisp_draw_rule rule_of(const wisp_sampler_params *params) {
+  const double scale = 1.4426950408889634 /* log2(e) */ / params->temperature; /* infinity for a temperature of 0 */
+  const double octaves = params->min_p > 0 ? -log2(params->min_p) : INFINITY, most = WISP_DRAW_FARTHEST;
+  return (wisp_draw_rule){.scale = (float)fmin(fmax(scale, 0x1p-100), 0x1p100),
+                          .top_k = params->top_k,
+                          .top_p = params->top_p < 1 ? (uint32_t)fmax(params->top_p * 0x1p32, 1) : 0,
+                          .farthest = (uint32_t)fmin(octaves * WISP_DRAW_OCTAVE, most)};
 }
 
 wisp_status wisp_sampler_open(wisp_sampler *sampler, const wisp_host *host, const wisp_sampler_params *params,
@@ -165,6 +211,7 @@ wisp_status wisp_sampler_open(wisp_sampler *sampler, const wisp_host *host, cons
                      params->repetition_penalty);
   }
   if (vocabulary == 0) return wisp_fail(host, WISP_ERROR_ARGUMENT, "sampler: the vocabulary is empty");
+  sampler->rule = rule_of(params);
   sampler->candidates = wisp_host_alloc(host, vocabulary, sizeof *sampler->candidates);
   if (!sampler->candidates) return wisp_fail_memory(host, "sampler", (uint64_t)vocabulary * sizeof *sampler->candidates);
   return WISP_OK;

@@ -1,16 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0
  * From logits to the next token. Order: repetition penalty, temperature, top-k, top-p, min-p, draw. Deterministic for a seed:
- * the n-th draw depends on (seed, n) alone (counter-based generator), so that other executors can give the same numbers. */
+ * the n-th draw depends on (seed, n) and the logits alone (counter-based generator).
+ *
+ * Everything behind the penalty is defined so that a GPU computes the very same (shaders/draw.comp): one subtraction and one
+ * product in float, from there on integers.
+ *   distance = greatest logit - logit; below 2^-100: 0    candidates rank by it, ties by their ids
+ *   steps    = floor(distance * log2(e) / temperature * 2^24)
+ *   weight   = 2^(30 - steps / 2^24), by a polynomial     a candidate is what is at most 30 octaves away
+ * Top-k, top-p and min-p each keep the best so many of the ranks; the draw takes the first rank at which the sum of the weights
+ * kept passes its random share. Sums are exact, so their order does not matter. NaN and -infinity are no candidates; no
+ * candidate at all gives id 0. */
 #ifndef WISP_SESSION_SAMPLER_H
 #define WISP_SESSION_SAMPLER_H
 
 #include "base/host.h"
 
+/* The params as the arithmetic takes them. */
+typedef struct wisp_draw_rule {
+  float scale;       /* log2(e) / temperature, from 2^-100 to 2^100 */
+  uint32_t top_k;    /* ranks kept; 0 = all */
+  uint32_t top_p;    /* of 2^32: share of the weights that is enough; 0 = all */
+  uint32_t farthest; /* steps: min-p */
+} wisp_draw_rule;
+
 typedef struct wisp_sampler {
   const wisp_host *host;
   wisp_sampler_params params;
+  wisp_draw_rule rule;
   uint32_t vocabulary;
-  uint64_t drawn;                    /* counter of the generator */
+  uint64_t drawn;                    /* counter of the generator: tokens drawn so far */
   struct wisp_candidate *candidates; /* [vocabulary] */
 } wisp_sampler;
 
@@ -19,14 +37,18 @@ wisp_status wisp_sampler_open(wisp_sampler *sampler, const wisp_host *host, cons
                               uint32_t vocabulary);
 void wisp_sampler_close(wisp_sampler *sampler);
 
-/* logits: [vocabulary], changed. history: the tokens held, oldest first. NaN never wins; all-NaN gives id 0. */
+/* The next token; unless greedy it counts as drawn. logits: [vocabulary], changed by a penalty only. history: the tokens held,
+ * oldest first. NaN never wins; all-NaN gives id 0. */
 int32_t wisp_sampler_pick(wisp_sampler *sampler, float *logits, const int32_t *history, size_t history_length);
 
-/* Greedy and without penalty: an executor may do it by itself. */
-bool wisp_sampler_is_argmax(const wisp_sampler *sampler);
+/* Whether the choice takes random numbers; else it is the argmax (behind the penalty). */
+bool wisp_sampler_draws(const wisp_sampler *sampler);
 
-/* Uniform in [0, 1) with 24 bits from (seed, counter): Philox 4x32-10 (Salmon et al. 2011), first word. */
-float wisp_random_uniform(uint64_t seed, uint64_t counter);
+/* Whether the choice needs the tokens held, which executors do not keep. */
+bool wisp_sampler_needs_history(const wisp_sampler *sampler);
+
+/* 32 random bits from (seed, counter): Philox 4x32-10 (Salmon et al. 2011), first word. */
+uint32_t wisp_random_word(uint64_t seed, uint64_t counter);
 
 int32_t wisp_argmax(const float *logits, uint32_t count); /* lowest id wins ties */
 

@@ -11,7 +11,7 @@ struct wisp_session {
   wisp_timeline *timeline;
   wisp_sampler sampler;
   int32_t *ids;      /* [context]: tokens held */
-  float *logits;     /* [vocabulary]: scratch of the host sampler; NULL where the executor samples */
+  float *logits;     /* [vocabulary]: scratch where the session samples */
   bool logits_known; /* the timeline knows the logits of the last token */
   atomic_int cancel;
   void (*progress)(void *user, size_t done, size_t count);
@@ -47,6 +47,7 @@ static wisp_status open_session(wisp_session *s, const wisp_session_params *para
   WISP_TRY(wisp_sampler_open(&s->sampler, host, &params->sampler, e->model.vocabulary));
   WISP_TRY(e->executor->api->timeline_create(&s->timeline, e->executor, context, params->kv_type));
   s->timeline->cancel = &s->cancel;
+  if (!wisp_sampler_needs_history(&s->sampler)) s->timeline->sampler = &s->sampler;
   s->timeline->progress_user = s;
   s->progress = params->progress;
   s->progress_user = params->progress_user;
@@ -175,20 +176,27 @@ static wisp_status know_logits(wisp_session *s) {
   return status;
 }
 
+/* Tokens made that the session does not hold are not drawn: the next ones take their random numbers. */
+static void undo_draws(wisp_session *s, uint32_t count) {
+  if (wisp_sampler_draws(&s->sampler)) s->sampler.drawn -= count;
+}
+
 /* Up to room next tokens into ids, evaluated and held. */
 static wisp_status next_tokens(wisp_session *s, uint32_t room, int32_t *ids, uint32_t *made) {
   const wisp_executor_api *api = s->engine->executor->api;
   WISP_TRY(know_logits(s));
-  if (wisp_sampler_is_argmax(&s->sampler)) {
+  if (s->timeline->sampler) {
     const uint32_t before = s->timeline->length;
-    WISP_TRY(api->greedy(s->timeline, room, ids, made));
+    WISP_TRY(api->generate(s->timeline, room, ids, made));
     memcpy(s->ids + before, ids, *made * sizeof *ids);
     return WISP_OK;
   }
   WISP_TRY(api->last_logits(s->timeline, s->logits));
   ids[0] = wisp_sampler_pick(&s->sampler, s->logits, s->ids, s->timeline->length);
   *made = 1;
-  return append(s, ids, 1, WISP_LOGITS_NONE, NULL);
+  const wisp_status status = append(s, ids, 1, WISP_LOGITS_NONE, NULL);
+  if (status != WISP_OK) undo_draws(s, 1);
+  return status;
 }
 
 wisp_status wisp_session_profile(wisp_session *session, uint32_t tokens, double *op_ns) {
@@ -224,6 +232,7 @@ wisp_status wisp_session_generate(wisp_session *session, const wisp_generate_par
       const bool more = !params->on_token || params->on_token(params->user, id);
       if (!more || s->cancel || (!params->ignore_end && wisp_token_is_end(s->engine, id))) {
         cut(s, before + i + 1); /* what the executor made beyond it is forgotten */
+        undo_draws(s, made - (i + 1));
         return s->cancel ? cancelled(s) : WISP_OK;
       }
     }

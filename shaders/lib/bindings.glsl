@@ -14,6 +14,7 @@ layout(set = 0, binding = WISP_BIND_TOKENS) buffer Tokens { uint tokens[]; };
 layout(push_constant) uniform Push {
   uint first_column;
   uint kv_stride;  // persistent: uvec4 from slot to slot of the KV cache
+  uint moved;      // draw: 1: the step has moved on already, the token is its last one
 } push;
 
 #define MINUS_INFINITY uintBitsToFloat(0xff800000u)

@@ -21,7 +21,13 @@
 #define WISP_STEP_COUNT 1    /* tokens in the batch */
 #define WISP_STEP_SERIAL 2   /* tokens that the persistent path has made: tells this token's mail from older */
 #define WISP_STEP_FAILED 3   /* 1: workgroups waited in vain for each other */
-#define WISP_STEP_WORDS 64   /* padded to 256 bytes */
+#define WISP_STEP_DRAWN 4    /* draw: counter of the generator, 2 words, the lower first; then what stays the same */
+#define WISP_STEP_SEED 6     /* 2 words */
+#define WISP_STEP_SCALE 8    /* wisp_draw_rule (engine/session/sampler.h): float bits */
+#define WISP_STEP_TOP_K 9
+#define WISP_STEP_TOP_P 10
+#define WISP_STEP_FARTHEST 11
+#define WISP_STEP_WORDS 64 /* padded to 256 bytes */
 
 /* Layouts of weights on the device. Rows come in tiles of 8 and are padded to whole blocks of 32 weights; neighbouring
  * invocations take neighbouring rows, so that weights are read in one piece and inputs are the same for all of them: quants
@@ -40,7 +46,7 @@
  * the window or buffer; those in DATA are multiples of 4. */
 #define WISP_C_LOCAL 0  /* invocations of a workgroup: a power of two */
 #define WISP_C_SLICES 1 /* invocations that share a row: a power of two, divides LOCAL / 8 */
-#define WISP_C_COLS 2   /* input features of the matrices; elements of an embedding row */
+#define WISP_C_COLS 2   /* input features of the matrices; elements of an embedding row; draw: logits of a column */
 #define WISP_C_ROWS 3   /* rows of all matrices together (gate_up: of one) */
 #define WISP_C_TILE 4   /* input features staged in shared memory at a time: a multiple of 32 */
 #define WISP_C_X 5      /* DATA: input [column][X_STRIDE] */
@@ -90,7 +96,7 @@
 #define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 
 /* Push constants: fixed when recorded, the same for every token. */
-#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample), kv_stride (persistent), 2 unused */
+#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample, draw), kv_stride (persistent), moved (draw), 1 unused */
 
 /* Shared memory for the inputs of decode's matrix kernels, in floats: 14 KiB of tier T0's 16. */
 #define WISP_TILE_FLOATS 3584

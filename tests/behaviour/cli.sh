@@ -137,6 +137,14 @@ good "sampling" "${ask[@]}" -p "Tell a story." -n 12 "${sampled[@]}" --seed 7
 cp "$out" "$work/sampled"
 good "sampling again" "${ask[@]}" -p "Tell a story." -n 12 "${sampled[@]}" --seed 7
 if cmp -s "$out" "$work/sampled"; then pass; else fail "sampling" "the same seed gave another text"; fi
+for filter in "--top-p 0.95 --seed 1" "--top-k 40 --seed 2" "--min-p 0.05 --seed 3"; do
+  # shellcheck disable=SC2206
+  story=(run -m "$model" --raw -p "Once upon a time" -n 8 --ctx 64 --temp 0.8 $filter)
+  good "drawn by the CPU, $filter" "$wisp" "${story[@]}" --device cpu
+  cp "$out" "$work/story"
+  good "drawn by the GPU, $filter" "$wisp" "${story[@]}" --device vulkan
+  if cmp -s "$out" "$work/story"; then pass; else fail "drawn by the GPU, $filter" "$(tr '\n' ' ' <"$out"), by the CPU $(tr '\n' ' ' <"$work/story")"; fi
+done
 run "${ask[@]}" -p hi -n 1 --kv f32 --threads 1 --system "Be brief." -v
 if [ $code -eq 0 ] && grep -q 'wisp: info: ' "$err"; then pass; else fail "run -v" "exit code $code or no info line"; fi
 "${ask[@]}" -p hi -n 8 >/dev/full 2>"$err"

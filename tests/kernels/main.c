@@ -10,6 +10,7 @@
 #include "common/json.h"
 #include "common/platform.h"
 #include "common/report.h"
+#include "draw.h"
 #include "gpu/gpu.h"
 #include "whole_token.h"
 
@@ -64,7 +65,8 @@ static bool filtered_out(const check_params *params, const wisp_shader *shader, 
 
 static void judge_variant(counts *n, const check_params *params, const check_result *result, const wisp_shader *shader) {
   const tally_row sum = tally_sum(&result->tally, shader);
-  if (filtered_out(params, shader, &sum) || !strcmp(shader->name, "persistent")) return; /* whole_token.h */
+  if (!strcmp(shader->name, "persistent") || !strcmp(shader->name, "draw")) return; /* whole_token.h, draw.h */
+  if (filtered_out(params, shader, &sum)) return;
   if (!check_supported(shader, wvk_device_caps(params->device))) {
     printf("skip %-28s the device lacks one of: ", shader->name);
     print_needs(shader->needs);
@@ -105,7 +107,7 @@ static void judge_types(counts *n, const check_params *params, const check_resul
 }
 
 /* With one wrong weight, cached value or candidate every variant must fail. */
-static void self_check(counts *n, const tally *broken) {
+static void self_check(counts *n, const check_params *params, const tally *broken) {
   uint32_t blind = 0, variants = 0;
   for (uint32_t i = 0; i < wisp_shader_count; i++) {
     const tally_row sum = tally_sum(broken, &wisp_shaders[i]);
@@ -114,7 +116,7 @@ static void self_check(counts *n, const tally *broken) {
     printf("     %s passes with a wrong weight\n", wisp_shaders[i].name);
     blind++;
   }
-  say(n, !blind && variants, "self-check: one wrong weight is seen (%u of %u variants do not)", blind, variants);
+  say(n, !blind && (variants || params->filter), "self-check: one wrong weight is seen (%u of %u variants do not)", blind, variants);
 }
 
 static void print_rows(const tally *t) {
@@ -149,8 +151,8 @@ static wisp_status check(const check_params *params, json *out, counts *n) {
     if (params->verbose) print_rows(&result.tally);
     for (uint32_t i = 0; i < wisp_shader_count; i++) judge_variant(n, params, &result, &wisp_shaders[i]);
     judge_types(n, params, &result);
-    self_check(n, &result.broken);
-    say(n, !result.numb && result.probed, "self-check: wrong values and stray writes are seen (%u of %u are not)", result.numb,
+    self_check(n, params, &result.broken);
+    say(n, !result.numb && (result.probed || params->filter), "self-check: wrong values and stray writes are seen (%u of %u are not)", result.numb,
         result.probed);
     say(n, !result.weights_changed, "weights stay as they were (%u of %u shapes changed them)", result.weights_changed,
         shape_count);
@@ -182,6 +184,15 @@ static wisp_status check_whole_tokens(const check_params *params, counts *n) {
     else
       n->failed++;
   }
+  return WISP_OK;
+}
+
+static wisp_status check_draws(const check_params *params, counts *n) {
+  draw_row row;
+  if (params->filter && !strstr("draw", params->filter)) return WISP_OK;
+  WISP_TRY(draw_check(params, &row));
+  say(n, row.draws && !row.differ, "draw: %u tokens drawn, %u not as on the host", row.draws, row.differ);
+  say(n, row.blind < row.cases / 4 * 3, "self-check: another seed is seen (in %u of %u cases it is not)", row.blind, row.cases);
   return WISP_OK;
 }
 
@@ -223,6 +234,7 @@ static int run(const options *o, wvk_device *device, const wisp_host *host, FILE
   }
   const double start = platform_now_ms();
   wisp_status status = check(&params, file ? &out : NULL, &n);
+  if (status == WISP_OK) status = check_draws(&params, &n);
   if (status == WISP_OK) status = check_whole_tokens(&params, &n);
   if (status == WISP_OK) printf("%u passed, %u failed, %u skipped\n", n.passed, n.failed, n.skipped);
   if (o->verbose) printf("in %.1f s\n", (platform_now_ms() - start) / 1e3);

@@ -6,7 +6,7 @@
 
 #include "unit/session_fixture.h"
 
-enum { PROMPT = 20, REPLY = 12, CONTEXT = 64, PROMPT_AT = 4, REPLY_AT = 8 /* bytes of the kept choice */ };
+enum { PROMPT = 20, REPLY = 12, PROMPT_AT = 4, REPLY_AT = 8 /* bytes of the kept choice */ };
 
 /* Keeps one entry whose key begins with "auto-", as a host would. */
 typedef struct keeper {
@@ -101,13 +101,12 @@ Test(auto_device, damaged_choice_is_made_anew) {
   fixture_close(&f);
 }
 
-/* Every split of the phases makes the CPU's tokens. */
-Test(auto_device, phases_on_either_device) {
+static void replies_on_either_device(const wisp_sampler_params *sampler) {
   fixture f;
   int32_t ids[PROMPT], expected[2 * REPLY], found[2 * REPLY];
   fixture_open(&f, "cpu", "tiny-ls");
   fixture_ids(&f, ids, PROMPT);
-  wisp_session *session = fixture_session(&f, CONTEXT);
+  wisp_session *session = fixture_sampling(&f, sampler);
   read_and_reply(session, ids, expected);
   wisp_session_destroy(&session);
   fixture_close(&f);
@@ -122,7 +121,7 @@ Test(auto_device, phases_on_either_device) {
       open_auto(&f, &k);
       cr_expect_eq(strstr(choice_of(&f), "prompts on vulkan") != NULL, prompt == 1, "%s", choice_of(&f));
       cr_expect_eq(strstr(choice_of(&f), "replies on vulkan") != NULL, reply == 1, "%s", choice_of(&f));
-      session = fixture_session(&f, CONTEXT);
+      session = fixture_sampling(&f, sampler);
       read_and_reply(session, ids, found);
       cr_expect_arr_eq(found, expected, sizeof found, "prompts on %u, replies on %u", prompt, reply);
       float *logits = fixture_rows(&f, 1);
@@ -131,4 +130,15 @@ Test(auto_device, phases_on_either_device) {
       wisp_session_destroy(&session);
       fixture_close(&f);
     }
+}
+
+/* Every split of the phases makes the CPU's tokens. */
+Test(auto_device, phases_on_either_device) {
+  const wisp_sampler_params greedy = wisp_sampler_params_defaults();
+  replies_on_either_device(&greedy);
+}
+
+Test(auto_device, drawn_on_either_device) {
+  const wisp_sampler_params warm = {.temperature = 40, .top_k = 30, .top_p = 0.9f, .repetition_penalty = 1, .seed = 9};
+  replies_on_either_device(&warm);
 }

@@ -324,7 +324,7 @@ Test(cpu_executor, greedy_equals_argmax_and_append) {
   wisp_timeline *timeline = open_timeline(&s, CONTEXT, WISP_KV_F16);
   append(timeline, prompt, 10, WISP_LOGITS_NONE, NULL);
   for (uint32_t made, total = 0; total < 60; total += made) {
-    cr_assert_eq(wisp_cpu_executor.greedy(timeline, 60 - total, ids + total, &made), WISP_OK);
+    cr_assert_eq(wisp_cpu_executor.generate(timeline, 60 - total, ids + total, &made), WISP_OK);
     cr_assert(made >= 1 && made <= 60 - total);
   }
   cr_assert_eq(timeline->length, 70);
@@ -409,12 +409,12 @@ Test(cpu_executor, cancel) {
   cancel = 1;
   cr_assert_eq(wisp_cpu_executor.append(timeline, ids, 100, WISP_LOGITS_NONE, NULL), WISP_ERROR_CANCELLED);
   cr_assert_eq(timeline->length, 10);
-  cr_assert_eq(wisp_cpu_executor.greedy(timeline, 5, &id, &made), WISP_ERROR_CANCELLED);
+  cr_assert_eq(wisp_cpu_executor.generate(timeline, 5, &id, &made), WISP_ERROR_CANCELLED);
   cr_assert(timeline->length == 10 && made == 0);
   cr_assert_eq(wisp_cpu_executor.last_logits(timeline, after), WISP_OK);
   same_bits(after, before, &s.model, 1, "a cancelled token changes nothing");
   cancel = 0;
-  cr_assert_eq(wisp_cpu_executor.greedy(timeline, 5, &id, &made), WISP_OK);
+  cr_assert_eq(wisp_cpu_executor.generate(timeline, 5, &id, &made), WISP_OK);
   cr_assert(timeline->length == 11 && made == 1);
   cr_assert_eq(said.errors, 0, "%s", said.error);
   close_timeline(timeline);
@@ -437,7 +437,7 @@ Test(cpu_executor, unknown_last_logits_are_refused) {
   cr_assert_eq(wisp_cpu_executor.last_logits(timeline, logits), WISP_OK);
   wisp_cpu_executor.truncate(timeline, 2);
   cr_assert_eq(wisp_cpu_executor.last_logits(timeline, logits), WISP_ERROR_ARGUMENT);
-  cr_assert_eq(wisp_cpu_executor.greedy(timeline, 1, &id, &made), WISP_ERROR_ARGUMENT);
+  cr_assert_eq(wisp_cpu_executor.generate(timeline, 1, &id, &made), WISP_ERROR_ARGUMENT);
   cr_assert_eq(said.errors, 3);
   close_timeline(timeline);
   close_setup(&s);

@@ -21,19 +21,15 @@ Test(sampler, philox_known_answers) {
     wisp_philox(vectors[i], vectors[i] + 4, words);
     cr_assert_arr_eq(words, vectors[i] + 6, sizeof words, "vector %d", i);
   }
-  cr_assert_eq(wisp_random_uniform(0, 0), (float)(0x6627e8d5 >> 8) * 0x1p-24f);
+  cr_assert_eq(wisp_random_word(0, 0), 0x6627e8d5);
 }
 
-Test(sampler, uniform_is_even_and_uses_all_bits_of_seed_and_counter) {
+Test(sampler, words_are_even_and_use_all_bits_of_seed_and_counter) {
   uint32_t bins[16] = {0};
-  for (uint64_t i = 0; i < 16000; i++) {
-    float u = wisp_random_uniform(7, i);
-    cr_assert(u >= 0 && u < 1);
-    bins[(int)(u * 16)]++;
-  }
+  for (uint64_t i = 0; i < 16000; i++) bins[wisp_random_word(7, i) >> 28]++;
   for (int i = 0; i < 16; i++) cr_assert(bins[i] > 850 && bins[i] < 1150, "bin %d: %u", i, bins[i]); /* 5 deviations */
-  cr_assert_neq(wisp_random_uniform(1, 0), wisp_random_uniform(1ull << 32, 0));
-  cr_assert_neq(wisp_random_uniform(0, 1), wisp_random_uniform(0, 1ull << 32));
+  cr_assert_neq(wisp_random_word(1, 0), wisp_random_word(1ull << 32, 0));
+  cr_assert_neq(wisp_random_word(0, 1), wisp_random_word(0, 1ull << 32));
 }
 
 Test(sampler, argmax) {
@@ -233,7 +229,7 @@ Test(sampler, filters_agree_with_a_sort) {
   params.top_p = 0.9f;
   params.min_p = 0.01f;
   for (int i = 0; i < COUNT; i++) {
-    logits[i] = roundf(wisp_random_uniform(99, i) * 400) / 40; /* with many ties */
+    logits[i] = roundf((float)wisp_random_word(99, i) * 0x1p-32f * 400) / 40; /* with many ties */
     order[i] = &logits[i];
   }
   qsort(order, COUNT, sizeof *order, by_logit);
@@ -247,7 +243,7 @@ Test(sampler, filters_agree_with_a_sort) {
   wisp_sampler sampler;
   cr_assert_eq(wisp_sampler_open(&sampler, NULL, &params, COUNT), WISP_OK);
   for (uint64_t n = 0; n < 300; n++) {
-    double target = wisp_random_uniform(params.seed, n) * mass;
+    double target = wisp_random_word(params.seed, n) * 0x1p-32 * mass;
     uint32_t i = 0;
     for (cumulative = 0; i < kept - 1 && (cumulative += exp((*order[i] - *order[0]) / 0.8)) <= target;) i++;
     memcpy(scratch, logits, sizeof logits);
@@ -279,14 +275,14 @@ Test(sampler, same_seed_same_tokens) {
   cr_assert_gt(different, 30);
 }
 
-Test(sampler, is_argmax) {
+Test(sampler, says_what_it_needs) {
   wisp_sampler sampler = {.params = greedy};
-  cr_assert(wisp_sampler_is_argmax(&sampler));
+  cr_assert(!wisp_sampler_draws(&sampler) && !wisp_sampler_needs_history(&sampler));
   sampler.params.temperature = 0.1f;
-  cr_assert_not(wisp_sampler_is_argmax(&sampler));
+  cr_assert(wisp_sampler_draws(&sampler) && !wisp_sampler_needs_history(&sampler));
   sampler.params = greedy;
   sampler.params.repetition_penalty = 1.1f;
-  cr_assert_not(wisp_sampler_is_argmax(&sampler));
+  cr_assert(!wisp_sampler_draws(&sampler) && wisp_sampler_needs_history(&sampler));
 }
 
 Test(sampler, refuses) {
