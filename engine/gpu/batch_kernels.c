@@ -41,9 +41,7 @@ uint32_t wisp_batch_columns(const wvk_caps *caps) {
 
 const char *wisp_batch_tiles(const wisp_kernel_context *context, const wisp_op *op) {
   if (!has_room(context->caps) || context->refused & 1u << op->kind) return NULL;
-  const bool heads = context->model->qk_norm_plain || context->model->blocks[0].q_norm;
-  if (op->kind != WISP_OP_ATTN_OUT && op->kind != WISP_OP_GATE_UP && op->kind != WISP_OP_DOWN &&
-      (op->kind != WISP_OP_QKV || heads))
+  if (op->kind != WISP_OP_QKV && op->kind != WISP_OP_ATTN_OUT && op->kind != WISP_OP_GATE_UP && op->kind != WISP_OP_DOWN)
     return NULL;
   return has_coopmat(context->caps) ? "_coopmat" : "_tile";
 }

@@ -320,6 +320,7 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "coop_n",
     "coop_k",
     "half",
+    "raw_k",
 };
 
 static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity) {

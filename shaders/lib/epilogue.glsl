@@ -31,6 +31,7 @@ layout(constant_id = WISP_C_ROPE) const uint ROPE = 0;
 layout(constant_id = WISP_C_KV_F32) const uint KV_F32 = 0;
 layout(constant_id = WISP_C_ROPE_STRIDE) const uint ROPE_STRIDE = 8;
 layout(constant_id = WISP_C_BIAS) const uint BIAS = 0;
+layout(constant_id = WISP_C_RAW_K) const uint RAW_K = 0;
 
 layout(set = 0, binding = WISP_BIND_KV_WORD) writeonly buffer KvWord { uint kv[]; };
 
@@ -46,9 +47,18 @@ Matrix matrix_of_row(inout uint row) {
 
 float bias(uint row) { return BIAS == 0u ? 0.0 : uintBitsToFloat(weights[BIAS + row]); }
 
+void store_pair(uint at, vec2 pair) {
+  data[at] = pair.x;
+  data[at + 1u] = pair.y;
+}
+
 // Rows `row` and `row + 1`, row even, of token `column` of the batch: RoPE on q and k, k and v into the KV slot. A pair never crosses
 // from q to k to v: head sizes are even.
 void finish_pair(uint row, uint column, vec2 pair) {
+  if (RAW_K != 0u && row < Q_ROWS + KV_ROWS) {
+    store_pair(column * Y_STRIDE + (row < Q_ROWS ? Y + row : RAW_K + row - Q_ROWS), pair);
+    return;
+  }
   const uint position = steps[WISP_STEP_POSITION] + column;
   if (row < Q_ROWS + KV_ROWS) {
     const uint angle = ROPE + position * ROPE_STRIDE + row % HEAD_SIZE;
@@ -56,9 +66,7 @@ void finish_pair(uint row, uint column, vec2 pair) {
     pair = vec2(pair.x * cosine - pair.y * sine, pair.x * sine + pair.y * cosine);
   }
   if (row < Q_ROWS) {
-    const uint y = Y + column * Y_STRIDE + row;
-    data[y] = pair.x;
-    data[y + 1u] = pair.y;
+    store_pair(Y + column * Y_STRIDE + row, pair);
     return;
   }
   const uint element = position * 2u * KV_ROWS + (row - Q_ROWS);

@@ -84,7 +84,8 @@
 #define WISP_C_COOP_N 43
 #define WISP_C_COOP_K 44
 #define WISP_C_HALF 45 /* prepare: 1: inputs become f16, two a float */
-#define WISP_C_COUNT 46
+#define WISP_C_RAW_K 46 /* qkv: DATA: [column][Y_STRIDE]: q and k stay as they are, k there, and head_norm goes on; 0 = finished here */
+#define WISP_C_COUNT 47
 
 #define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 

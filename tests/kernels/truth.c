@@ -330,6 +330,8 @@ static void expect_qkv(truth *t, const bed_run *run) {
   region *cached = add_region(t, "K and V", BED_KV, b->shape->kv_f32 ? REGION_FLOATS : REGION_HALVES,
                               slot + (uint64_t)run->position * words, (uint64_t)run->count * words);
   queries->bound = cached->bound = run_bound(t, run);
+  if (run->batch && (m->qk_norm_plain || run->op->block->q_norm)) /* k waits there for the norm of its heads */
+    add_region(t, "k", BED_DATA, REGION_ANY, a->attention, (uint64_t)run->count * q);
   const wisp_block *block = run->op->block;
   const projection parts[] = {{block->q_bias, block->q_norm, m->heads, true},
                               {block->k_bias, block->k_norm, m->kv_heads, true},
