@@ -80,15 +80,6 @@ static bool takes_subgroup(const wisp_kernel_context *context, wisp_op_kind kind
   return !batch || (caps->kind == WVK_KIND_SOFTWARE && caps->subgroup_min >= 8 && caps->subgroup_min == caps->subgroup_max);
 }
 
-/* The batch kernels hold 2 rows x 8 tokens in 64 registers; where an invocation has more, 4 rows. */
-static bool takes_wide(const wvk_caps *caps) {
-  static const uint32_t roomy[] = {0x1002 /* AMD */, 0x106b /* Apple */, 0x144d /* Samsung */, 0x5143 /* Qualcomm */,
-                                   0x8086 /* Intel */};
-  for (size_t i = 0; i < sizeof roomy / sizeof *roomy; i++)
-    if (caps->vendor_id == roomy[i]) return true;
-  return caps->kind != WVK_KIND_INTEGRATED;
-}
-
 typedef struct geometry {
   uint32_t local, slices;
 } geometry;
@@ -159,10 +150,10 @@ static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp
   const bool subgroup = takes_subgroup(context, kind, batch);
   const bool direct = takes_direct(context, kind, batch);
   snprintf(name, sizeof name, "%s%s%s", base, batch ? "_batch" : "",
-           direct                               ? "_direct"
-           : subgroup                           ? "_subgroup"
-           : batch && takes_wide(context->caps) ? "_wide"
-                                                : "");
+           direct                                    ? "_direct"
+           : subgroup                                ? "_subgroup"
+           : batch && wisp_batch_wide(context->caps) ? "_wide"
+                                                     : "");
   return wisp_shader_find(name);
 }
 
@@ -203,7 +194,7 @@ static void set_batch_rows(wisp_kernel_call *call, const wisp_kernel_context *co
   uint32_t *c = call->kernel.constants;
   const bool subgroup = takes_subgroup(context, kind, true);
   const uint32_t matrices = kind == WISP_OP_GATE_UP ? 2 : 1;
-  const uint32_t rows_each = (subgroup || takes_wide(context->caps) ? WISP_BATCH_WIDE_ROWS : WISP_BATCH_ROWS) / matrices;
+  const uint32_t rows_each = (subgroup || wisp_batch_wide(context->caps) ? WISP_BATCH_WIDE_ROWS : WISP_BATCH_ROWS) / matrices;
   c[WISP_C_LOCAL] = subgroup ? context->caps->subgroup_size : BATCH_LOCAL;
   c[WISP_C_TILE] = BATCH_TILE;
   call->groups_x = (c[WISP_C_ROWS] + c[WISP_C_LOCAL] * rows_each - 1) / (c[WISP_C_LOCAL] * rows_each);
@@ -232,7 +223,7 @@ static void set_attention(wisp_kernel_call *call, const wisp_kernel_context *con
     c[WISP_C_LOCAL] = subgroup ? context->caps->subgroup_size : BATCH_LOCAL;
     call->groups_x = m->kv_heads;
     call->column_items = m->heads / m->kv_heads;
-    call->items_each = subgroup || takes_wide(context->caps) ? WISP_BATCH_WIDE_QUERIES : WISP_BATCH_QUERIES;
+    call->items_each = subgroup || wisp_batch_wide(context->caps) ? WISP_BATCH_WIDE_QUERIES : WISP_BATCH_QUERIES;
     return;
   }
   c[WISP_C_LOCAL] = m->head_size > MATRIX_LOCAL * 2 ? WISP_MAX_LOCAL : MATRIX_LOCAL;

@@ -45,6 +45,8 @@ Matrix matrix_of_row(inout uint row) {
                 is_q ? SCALES0 : is_k ? SCALES1 : SCALES2);
 }
 
+const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1 && LAYOUT1 == LAYOUT2;
+
 float bias(uint row) { return BIAS == 0u ? 0.0 : uintBitsToFloat(weights[BIAS + row]); }
 
 void store_pair(uint at, vec2 pair) {
@@ -79,14 +81,18 @@ void finish_pair(uint row, uint column, vec2 pair) {
 }
 #else
 Matrix matrix_of_row(inout uint row) { return Matrix(LAYOUT0, QUANTS0, SCALES0); }
+#ifndef GATE_UP
+const bool ONE_LAYOUT = true;
+#endif
 #endif
 
 #ifdef GATE_UP
 layout(constant_id = WISP_C_LAYOUT1) const uint LAYOUT1 = 0;
 layout(constant_id = WISP_C_QUANTS1) const uint QUANTS1 = 0;
 layout(constant_id = WISP_C_SCALES1) const uint SCALES1 = 0;
-
 layout(constant_id = WISP_C_GELU) const uint GELU = 0;
+
+const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1;
 
 void finish(uint row, uint column, float gate, float up) {
   data[Y + column * Y_STRIDE + row] = activation(gate, GELU) * up;

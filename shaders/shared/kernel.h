@@ -83,9 +83,16 @@
 #define WISP_C_COOP_M 42 /* shape of a cooperative matrix */
 #define WISP_C_COOP_N 43
 #define WISP_C_COOP_K 44
-#define WISP_C_HALF 45 /* prepare: 1: inputs become f16, two a float */
+#define WISP_C_FORM 45 /* prepare, matmul_dot: WISP_FORM_* */
 #define WISP_C_RAW_K 46 /* qkv: DATA: [column][Y_STRIDE]: q and k stay as they are, k there, and head_norm goes on; 0 = finished here */
 #define WISP_C_COUNT 47
+
+/* What prepare makes of a column's inputs, before its factor. Codes: [block of 32][16 bytes of each byte plane, in halves], then
+ * (step, sum of the inputs) of each block. */
+#define WISP_FORM_FLOATS 0
+#define WISP_FORM_HALVES 1 /* f16, two a word */
+#define WISP_FORM_BYTES 2  /* w8a8: the 8 bits less 128; sums in steps, step 1; behind the factor 128 less the zero point */
+#define WISP_FORM_PAIRS 3  /* 16 bits, 256 * second byte + first, both signed; largest of a block / 32512 a step */
 
 #define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 

@@ -12,6 +12,7 @@
 #define EPSILON 0x1p-24         /* of one float operation */
 #define HALF_SCALE 5e-4         /* of a scale rounded to f16 */
 #define HALF_PRODUCT 0x1.01p-10 /* of a product whose factors were both rounded to f16 */
+#define PAIR_PRODUCT 0x1p-15    /* of inputs rounded to 2^-17 of the largest of 32, some four times their mean */
 
 static void *take(truth *t, size_t count, size_t size) {
   void *memory = wisp_host_alloc(t->bed->host, count ? count : 1, size);
@@ -49,7 +50,9 @@ static float op_bound(const truth *t, const wisp_op *op) {
 /* Of the op as this run computes it. */
 static float run_bound(const truth *t, const bed_run *run) {
   const char *tiles = run->batch ? wisp_batch_tiles(&t->bed->modes[run->mode], run->op) : NULL;
-  return op_bound(t, run->op) + (tiles && !strcmp(tiles, "_coopmat") ? (float)HALF_PRODUCT : 0);
+  const bool halves = tiles && !strcmp(tiles, "_coopmat");
+  const bool pairs = tiles && !strcmp(tiles, "_dot") && !t->bed->model.int8_activations;
+  return op_bound(t, run->op) + (halves ? (float)HALF_PRODUCT : pairs ? (float)PAIR_PRODUCT : 0);
 }
 
 /* ---- Results of the matrix ops for the whole pool ---- */
