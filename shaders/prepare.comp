@@ -23,7 +23,7 @@ layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 d
 layout(set = 0, binding = WISP_BIND_DATA) writeonly buffer Data { uint data[]; };  // words: what is no number keeps its bits
 
 const uint VECTORS = COLS / 4u, PADDED = (COLS + TILE - 1u) / TILE * TILE / 4u;
-const uint STEPS = PADDED * (FORM == WISP_FORM_PAIRS ? 2u : 1u);  // where they lie behind a column's codes
+const uint TOTALS = PADDED * (FORM == WISP_FORM_PAIRS ? 2u : 1u);  // where they lie behind a column's codes
 const uint FACTOR = Y_STRIDE - 4u;
 
 // Vectors that an invocation takes at a time: whole blocks of 32 where they are rounded.
@@ -45,36 +45,43 @@ void load_inputs(uint first, inout float squares, out vec4 x[8]) {
 float least(vec4 v) { return min(min(v.x, v.y), min(v.z, v.w)); }
 float largest(vec4 v) { return -least(-v); }
 
-uint pack_bytes(ivec4 v) {
-  const uvec4 bytes = uvec4(v) & 255u;
+uint pack_bytes(uvec4 v) {
+  const uvec4 bytes = v & 255u;
   return bytes.x | bytes.y << 8 | bytes.z << 16 | bytes.w << 24;
 }
 
-// Codes of a block whose inputs are multiples of one step already, 8 bits less 128.
-void write_bytes(uint y, uint first, vec4 v[8], float zero) {
-  vec4 sum = vec4(0.0);
+// A block's step and the sums of both of its halves, in steps.
+void write_totals(uint y, uint block, float step, ivec4 halves[2]) {
+  const uint at = y + TOTALS + 4u * block;
+  data[at] = floatBitsToUint(step);
+  [[unroll]] for (uint h = 0u; h < 2u; h++) data[at + 1u + h] = uint(halves[h].x + halves[h].y + halves[h].z + halves[h].w);
+}
+
+// Codes of a block whose inputs are multiples of one step already.
+void write_bytes(uint y, uint first, vec4 x[8], float zero) {
+  ivec4 sums[2] = {ivec4(0), ivec4(0)};
   [[unroll]] for (uint i = 0u; i < 8u; i++) {
-    data[y + first + i] = pack_bytes(ivec4(v[i] + (zero - 128.0)));
-    sum += v[i];
+    const ivec4 code = ivec4(x[i]);
+    data[y + first + i] = pack_bytes(uvec4(code + int(zero)));
+    sums[i / 4u] += code;
   }
-  data[y + STEPS + first / 4u] = floatBitsToUint(1.0);
-  data[y + STEPS + first / 4u + 1u] = floatBitsToUint(dot(sum, vec4(1.0)));
+  write_totals(y, first / 8u, 1.0, sums);
 }
 
 // Codes of a block, 16 bits in two planes of bytes.
 void write_pairs(uint y, uint first, vec4 x[8]) {
   float most = 0.0;
   [[unroll]] for (uint i = 0u; i < 8u; i++) most = max(most, largest(abs(x[i])));
-  const float inverse = most > 1e-30 ? 32512.0 / most : 0.0, step = most > 1e-30 ? most / 32512.0 : 0.0;
-  ivec4 sum = ivec4(0);
+  const float inverse = most > 1e-30 ? 32767.0 / most : 0.0;
+  ivec4 sums[2] = {ivec4(0), ivec4(0)};
   [[unroll]] for (uint i = 0u; i < 8u; i++) {
-    const ivec4 code = clamp(ivec4(roundEven(inverse * x[i])), -32512, 32512);
-    data[y + 2u * first + i] = pack_bytes(code);
-    data[y + 2u * first + 8u + i] = pack_bytes((code + 128) >> 8);
-    sum += code;
+    const ivec4 code = clamp(ivec4(roundEven(inverse * x[i])), -32767, 32767);
+    const uvec4 biased = uvec4(code + 32768);
+    data[y + 2u * first + i] = pack_bytes(biased);
+    data[y + 2u * first + 8u + i] = pack_bytes(biased >> 8);
+    sums[i / 4u] += code;
   }
-  data[y + STEPS + first / 4u] = floatBitsToUint(step);
-  data[y + STEPS + first / 4u + 1u] = floatBitsToUint(step * float(sum.x + sum.y + sum.z + sum.w));
+  write_totals(y, first / 8u, most > 1e-30 ? most / 32767.0 : 0.0, sums);
 }
 
 void main() {
@@ -124,6 +131,6 @@ void main() {
   }
   if (id == 0u) {
     data[y + FACTOR] = floatBitsToUint(factor);
-    data[y + FACTOR + 1u] = floatBitsToUint(128.0 - zero);
+    data[y + FACTOR + 1u] = floatBitsToUint(zero);
   }
 }

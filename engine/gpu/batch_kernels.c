@@ -79,8 +79,8 @@ uint32_t wisp_batch_input_stride(const wisp_kernel_context *context, uint32_t co
   static const uint32_t quarters[] = {
       [WISP_FORM_FLOATS] = 4, [WISP_FORM_HALVES] = 2, [WISP_FORM_BYTES] = 1, [WISP_FORM_PAIRS] = 2};
   const uint32_t form = input_form(context), padded = round_up(cols, input_multiple(context));
-  const uint32_t steps = form >= WISP_FORM_BYTES ? round_up(2 * padded / 32, 4) : 0;
-  return padded / 4 * quarters[form] + steps + 4;
+  const uint32_t totals = form >= WISP_FORM_BYTES ? padded / 32 * 4 : 0;
+  return padded / 4 * quarters[form] + totals + 4;
 }
 
 uint32_t wisp_batch_input_floats(const wisp_kernel_context *context) {

@@ -87,12 +87,12 @@
 #define WISP_C_RAW_K 46 /* qkv: DATA: [column][Y_STRIDE]: q and k stay as they are, k there, and head_norm goes on; 0 = finished here */
 #define WISP_C_COUNT 47
 
-/* What prepare makes of a column's inputs, before its factor. Codes: [block of 32][16 bytes of each byte plane, in halves], then
- * (step, sum of the inputs) of each block. */
+/* What prepare makes of a column's inputs, before (factor, zero point, 2 unused). Codes: [block of 32][plane of bytes][32], then
+ * of each block the step, as a float, the sums of the inputs of both halves in steps, and one unused. */
 #define WISP_FORM_FLOATS 0
 #define WISP_FORM_HALVES 1 /* f16, two a word */
-#define WISP_FORM_BYTES 2  /* w8a8: the 8 bits less 128; sums in steps, step 1; behind the factor 128 less the zero point */
-#define WISP_FORM_PAIRS 3  /* 16 bits, 256 * second byte + first, both signed; largest of a block / 32512 a step */
+#define WISP_FORM_BYTES 2  /* w8a8: codes of 8 bits, step 1: the factor has it */
+#define WISP_FORM_PAIRS 3  /* codes of 16 bits less 2^15, 256 * second byte + first; a step is the block's largest / 32767 */
 
 #define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 
