@@ -106,7 +106,7 @@ static void read_limits(wvk_caps *caps, const VkPhysicalDeviceProperties *proper
   caps->non_coherent_atom = limits->nonCoherentAtomSize;
 }
 
-/* The extended properties of a device that has Vulkan 1.1. Returns whether packed signed 4x8 dot products are fast. */
+/* The extended properties of a device that has Vulkan 1.1. Returns whether packed unsigned 4x8 dot products are fast. */
 static bool read_properties(struct wvk_instance *instance, struct wvk_physical *physical) {
   wvk_caps *caps = &physical->caps;
   VkPhysicalDeviceProperties2 head = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
@@ -151,7 +151,7 @@ static bool read_properties(struct wvk_instance *instance, struct wvk_physical *
   caps->subgroup_size_control = sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
   caps->cores = nvidia.shaderSMCount + arm.shaderCoreCount +
                 amd.shaderEngineCount * amd.shaderArraysPerEngineCount * amd.computeUnitsPerShaderArray;
-  return dot.integerDotProduct4x8BitPackedSignedAccelerated;
+  return dot.integerDotProduct4x8BitPackedUnsignedAccelerated;
 }
 
 static void read_features(struct wvk_instance *instance, struct wvk_physical *physical) {

@@ -68,7 +68,7 @@ typedef struct wvk_caps {
   bool subgroup_size_control;                 /* a required size can be asked for in compute */
   bool subgroup_arithmetic, subgroup_shuffle; /* only true for sizes >= 4 */
   bool float16, int8, storage16, storage8;
-  bool int_dot;      /* and accelerated for packed signed 4x8; WISP_CAPS=+int_dot lets a slow one count */
+  bool int_dot;      /* and accelerated for packed unsigned 4x8; WISP_CAPS=+int_dot lets a slow one count */
   bool memory_model; /* vulkanMemoryModel + device scope */
   bool atomic64;     /* 64-bit integers, and atomics on them in buffers */
   bool cooperative_matrix, timeline_semaphore;

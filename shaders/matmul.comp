@@ -13,12 +13,12 @@
 #include "lib/weights.glsl"
 #include "lib/half.glsl"
 #include "lib/epilogue.glsl"
+#include "lib/batch_rows.glsl"
 #ifdef SUBGROUP
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
 
-layout(constant_id = WISP_C_COLS) const uint COLS = 32;
 layout(constant_id = WISP_C_TILE) const uint TILE = 32;
 layout(constant_id = WISP_C_X) const uint X = 0;
 layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 32;
@@ -27,23 +27,7 @@ layout(constant_id = WISP_C_EPSILON) const float EPSILON = 0.0;
 
 layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
 
-#define COLUMNS WISP_BATCH_COLUMNS
-#ifdef GATE_UP
-#define MATRICES 2
-#else
-#define MATRICES 1
-#endif
-#define TILES (ROWS_EACH / MATRICES)  // rows of one matrix
-#define NEIGHBOURS min(2u, TILES)     // of them next to each other
-
-const uint ROW_BLOCKS = (COLS + 31u) / 32u;
 const uint VECTORS = COLS / 4u;
-
-// Row of slot 0 .. ROWS_EACH - 1; the slots of a row, one for each matrix, follow each other.
-uint row_of(uint slot) {
-  const uint tile = slot / MATRICES, neighbour = tile % NEIGHBOURS;
-  return (gl_WorkGroupID.x * TILES + tile - neighbour) * LOCAL + NEIGHBOURS * gl_LocalInvocationID.x + neighbour;
-}
 
 // Features 4 vector .. 4 vector + 3 of a token, times the norm's weights; 0 past the last. Adds their squares.
 vec4 load_input(uint column, uint vector, inout float squares) {
@@ -65,10 +49,6 @@ shared vec4 staged[COLUMNS * TILE / 4u];  // [COLUMNS][TILE / 4]
 shared float shares[LOCAL];
 #define INPUT(c, part) staged[(c) * (TILE / 4u) + staged_block * 8u + part]
 #endif
-
-float sums[ROWS_EACH][COLUMNS];
-Matrix matrices[ROWS_EACH];
-uint blocks[ROWS_EACH];  // first block of the slot's tile of 8 rows
 
 // The vector of slot t with weights 4 part .. 4 part + 3 of a block, and their scale.
 void load_weights(uint t, uint block, uint part, out uvec4 quants, out vec2 scale) {
@@ -105,15 +85,7 @@ void main() {
   const uint id = gl_LocalInvocationID.x;
   const uint column = push.first_column + gl_WorkGroupID.y * COLUMNS;
   const uint end = steps[WISP_STEP_COUNT];
-  [[unroll]] for (uint t = 0u; t < ROWS_EACH; t++) {
-    uint row = min(row_of(t) / 8u, (ROWS - 1u) / 8u) * 8u;  // first of the tile; matrices begin with a tile
-    matrices[t] = matrix_of_row(row);
-    blocks[t] = row / 8u * ROW_BLOCKS;
-#ifdef GATE_UP
-    if (t % MATRICES == 1u) matrices[t] = Matrix(LAYOUT1, QUANTS1, SCALES1);
-#endif
-    [[unroll]] for (uint c = 0u; c < COLUMNS; c++) sums[t][c] = 0.0;
-  }
+  take_rows();
 
 #ifdef SUBGROUP
   const uint lane = gl_SubgroupInvocationID % 8u;
@@ -161,19 +133,5 @@ void main() {
 #endif
 #endif
 
-  // Nested ifs, not continue: some compilers unroll only loops without it.
-  [[unroll]] for (uint t = 0u; t < ROWS_EACH; t++) {
-    const uint row = row_of(t);
-    [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
-      if (row < ROWS && column + c < end) {
-#if defined(QKV)
-        if (t % 2u == 0u) finish_pair(row, column + c, vec2(sums[t][c] + bias(row), sums[t + 1u][c] + bias(row + 1u)));
-#elif defined(GATE_UP)
-        if (t % 2u == 0u) finish(row, column + c, sums[t][c], sums[t + 1u][c]);
-#else
-        finish(row, column + c, sums[t][c]);
-#endif
-      }
-    }
-  }
+  finish_rows(column, end);
 }

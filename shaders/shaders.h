@@ -12,7 +12,7 @@ enum {                                   /* what a variant needs of a device bey
        WISP_NEEDS_STORAGE16 = 1 << 2,    /* storageBuffer16BitAccess */
        WISP_NEEDS_INT8 = 1 << 3,         /* shaderInt8 */
        WISP_NEEDS_STORAGE8 = 1 << 4,     /* storageBuffer8BitAccess */
-       WISP_NEEDS_INT_DOT = 1 << 5,      /* shaderIntegerDotProduct, accelerated for packed signed 4x8 */
+       WISP_NEEDS_INT_DOT = 1 << 5,      /* shaderIntegerDotProduct, accelerated for packed unsigned 4x8 */
        WISP_NEEDS_MEMORY_MODEL = 1 << 6, /* vulkanMemoryModel with device scope */
        WISP_NEEDS_ATOMIC64 = 1 << 8,     /* 64-bit integers, and atomics on them in buffers */
        WISP_NEEDS_COOPMAT = 1 << 7       /* cooperative matrix f16 -> f32 */

@@ -6,7 +6,8 @@
 
 enum { COLUMNS = 64, TILE_COLUMNS = 512 };
 enum { PREPARE_LOCAL = 128, TILE_FEATURES = 32, COOPMAT_FEATURES = 128 };
-enum { ENOUGH_GROUPS = 96 }; /* workgroups that keep a large GPU busy: a smaller tile otherwise */
+enum { DOT_LOCAL = 64, DOT_FEATURES = 128 }; /* features staged at a time: small, for many workgroups a core */
+enum { ENOUGH_GROUPS = 96 };                 /* workgroups that keep a large GPU busy: a smaller tile otherwise */
 enum { ATTENTION_LOCAL = 128 };
 
 typedef struct tile { /* results of a workgroup, features of a step; coopmat: cooperative matrices of a subgroup */
@@ -35,42 +36,66 @@ static bool has_coopmat(const wvk_caps *caps) {
          caps->cooperative_k % 4 == 0 && caps->cooperative_m * caps->cooperative_n % (2 * caps->subgroup_size) == 0;
 }
 
+/* Integer dot products take what is quantised, on devices whose vendors say that they are fast. */
+static bool takes_dot(const wisp_kernel_context *context, const wisp_op *op) {
+  if (!context->caps->int_dot || has_room(context->caps)) return false;
+  for (uint32_t i = 0; i < op->matrix_count; i++)
+    if (wisp_layout_for(op->matrices[i]->type)->id < WISP_LAYOUT_Q4S) return false;
+  return true;
+}
+
+bool wisp_batch_wide(const wvk_caps *caps) {
+  static const uint32_t roomy[] = {0x1002 /* AMD */, 0x106b /* Apple */, 0x144d /* Samsung */, 0x5143 /* Qualcomm */,
+                                   0x8086 /* Intel */};
+  for (size_t i = 0; i < sizeof roomy / sizeof *roomy; i++)
+    if (caps->vendor_id == roomy[i]) return true;
+  return caps->kind != WVK_KIND_INTEGRATED;
+}
+
 uint32_t wisp_batch_columns(const wvk_caps *caps) {
   return has_room(caps) ? TILE_COLUMNS : COLUMNS;
 }
 
 const char *wisp_batch_tiles(const wisp_kernel_context *context, const wisp_op *op) {
-  if (!has_room(context->caps) || context->refused & 1u << op->kind) return NULL;
-  const bool heads = context->model->qk_norm_plain || context->model->blocks[0].q_norm;
-  if (op->kind != WISP_OP_ATTN_OUT && op->kind != WISP_OP_GATE_UP && op->kind != WISP_OP_DOWN &&
-      (op->kind != WISP_OP_QKV || heads))
+  if (context->refused & 1u << op->kind) return NULL;
+  if (op->kind != WISP_OP_QKV && op->kind != WISP_OP_ATTN_OUT && op->kind != WISP_OP_GATE_UP && op->kind != WISP_OP_DOWN)
     return NULL;
-  return has_coopmat(context->caps) ? "_coopmat" : "_tile";
+  if (has_room(context->caps)) return has_coopmat(context->caps) ? "_coopmat" : "_tile";
+  return takes_dot(context, op) ? "_dot" : NULL;
 }
 
-static bool takes_coopmat(const wisp_kernel_context *context, const wisp_op *op) {
-  return !strcmp(wisp_batch_tiles(context, op), "_coopmat");
+/* Of the prepared inputs: WISP_FORM_*. */
+static uint32_t input_form(const wisp_kernel_context *context) {
+  if (has_room(context->caps)) return has_coopmat(context->caps) ? WISP_FORM_HALVES : WISP_FORM_FLOATS;
+  return context->model->int8_activations ? WISP_FORM_BYTES : WISP_FORM_PAIRS;
+}
+
+/* Features are padded to a multiple of it. */
+static uint32_t input_multiple(const wisp_kernel_context *context) {
+  return input_form(context) == WISP_FORM_HALVES ? COOPMAT_FEATURES : TILE_FEATURES;
 }
 
 uint32_t wisp_batch_input_stride(const wisp_kernel_context *context, uint32_t cols) {
-  const bool coopmat = has_coopmat(context->caps);
-  const uint32_t padded = round_up(cols, coopmat ? COOPMAT_FEATURES : TILE_FEATURES);
-  return (coopmat ? padded / 2 : padded) + 4;
+  static const uint32_t quarters[] = {
+      [WISP_FORM_FLOATS] = 4, [WISP_FORM_HALVES] = 2, [WISP_FORM_BYTES] = 1, [WISP_FORM_PAIRS] = 2};
+  const uint32_t form = input_form(context), padded = round_up(cols, input_multiple(context));
+  const uint32_t totals = form >= WISP_FORM_BYTES ? padded / 32 * 4 : 0;
+  return padded / 4 * quarters[form] + totals + 4;
 }
 
 uint32_t wisp_batch_input_floats(const wisp_kernel_context *context) {
   const wisp_model *m = context->model;
   const uint32_t q = m->heads * m->head_size, widest = m->width > m->ffn_width ? m->width : m->ffn_width;
-  return has_room(context->caps) ? wisp_batch_input_stride(context, q > widest ? q : widest) : 0;
+  return has_room(context->caps) || context->caps->int_dot ? wisp_batch_input_stride(context, q > widest ? q : widest) : 0;
 }
 
 void wisp_batch_prepare(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
   uint32_t *c = call->kernel.constants;
-  call->kernel.shader = wisp_shader_find("prepare");
+  call->kernel.shader = wisp_shader_find(has_room(context->caps) ? "prepare_subgroup" : "prepare");
   uint32_t kept[WISP_C_COUNT] = {0};
-  kept[WISP_C_LOCAL] = PREPARE_LOCAL;
+  kept[WISP_C_LOCAL] = has_room(context->caps) ? PREPARE_LOCAL : DOT_LOCAL;
   kept[WISP_C_COLS] = c[WISP_C_COLS];
-  kept[WISP_C_TILE] = takes_coopmat(context, op) ? COOPMAT_FEATURES : TILE_FEATURES;
+  kept[WISP_C_TILE] = input_multiple(context);
   kept[WISP_C_X] = c[WISP_C_X];
   kept[WISP_C_X_STRIDE] = c[WISP_C_X_STRIDE];
   kept[WISP_C_Y] = context->activations.inputs;
@@ -78,7 +103,7 @@ void wisp_batch_prepare(wisp_kernel_call *call, const wisp_kernel_context *conte
   kept[WISP_C_NORM] = op->norm ? c[WISP_C_NORM] : WISP_NO_NORM;
   kept[WISP_C_EPSILON] = c[WISP_C_EPSILON];
   kept[WISP_C_ROUND] = c[WISP_C_ROUND];
-  kept[WISP_C_HALF] = takes_coopmat(context, op);
+  kept[WISP_C_FORM] = input_form(context);
   memcpy(c, kept, sizeof kept);
   call->groups_x = call->column_items = call->items_each = 1;
 }
@@ -125,15 +150,21 @@ static void set_coopmat(wisp_kernel *kernel, const wvk_caps *caps, uint32_t subg
   kernel->subgroup_size = caps->subgroup_size_control ? caps->subgroup_size : 0;
 }
 
-void wisp_batch_product(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
-  const wvk_caps *caps = context->caps;
-  const bool coopmat = takes_coopmat(context, op);
-  const uint32_t matrices = op->kind == WISP_OP_GATE_UP ? 2 : 1;
+/* matrices: whose rows lie side by side. */
+static void set_dot(wisp_kernel_call *call, const wisp_kernel_context *context, uint32_t matrices) {
   uint32_t *c = call->kernel.constants;
-  const char *base = op->kind == WISP_OP_QKV ? "qkv" : op->kind == WISP_OP_GATE_UP ? "gate_up" : "residual";
-  char name[48];
-  snprintf(name, sizeof name, "%s%s", base, wisp_batch_tiles(context, op));
-  call->kernel.shader = wisp_shader_find(name);
+  const uint32_t rows = DOT_LOCAL * (wisp_batch_wide(context->caps) ? WISP_BATCH_WIDE_ROWS : WISP_BATCH_ROWS) / matrices;
+  c[WISP_C_LOCAL] = DOT_LOCAL;
+  c[WISP_C_TILE] = DOT_FEATURES;
+  c[WISP_C_FORM] = input_form(context);
+  call->groups_x = (c[WISP_C_ROWS] + rows - 1) / rows;
+  call->items_each = WISP_BATCH_COLUMNS;
+}
+
+static void set_tile(wisp_kernel_call *call, const wisp_kernel_context *context, uint32_t matrices) {
+  const wvk_caps *caps = context->caps;
+  const bool coopmat = has_coopmat(caps);
+  uint32_t *c = call->kernel.constants;
   const uint32_t rows = matrices * c[WISP_C_ROWS];
   const tile t = coopmat ? choose_tile(context, coopmat_tiles, sizeof coopmat_tiles / sizeof *coopmat_tiles, rows)
                          : choose_tile(context, float_tiles, sizeof float_tiles / sizeof *float_tiles, rows);
@@ -141,17 +172,28 @@ void wisp_batch_product(wisp_kernel_call *call, const wisp_kernel_context *conte
   c[WISP_C_TILE] = t.features;
   c[WISP_C_TILE_ROWS] = t.rows;
   c[WISP_C_TILE_COLUMNS] = t.columns;
-  c[WISP_C_X] = context->activations.inputs;
-  c[WISP_C_X_STRIDE] = wisp_batch_input_stride(context, c[WISP_C_COLS]);
-  c[WISP_C_SLICES] = c[WISP_C_NORM] = c[WISP_C_EPSILON] = c[WISP_C_ROUND] = 0;
   if (coopmat) {
     c[WISP_C_SUB_ROWS] = t.sub_rows;
     c[WISP_C_SUB_COLUMNS] = t.sub_columns;
     set_coopmat(&call->kernel, caps, subgroups(&t, caps));
   }
   call->groups_x = (rows + t.rows - 1) / t.rows;
-  call->column_items = 1;
   call->items_each = t.columns;
+}
+
+void wisp_batch_product(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
+  uint32_t *c = call->kernel.constants;
+  const bool tiles = has_room(context->caps);
+  const char *base = op->kind == WISP_OP_QKV ? "qkv" : op->kind == WISP_OP_GATE_UP ? "gate_up" : "residual";
+  char name[48];
+  snprintf(name, sizeof name, "%s%s%s", base, wisp_batch_tiles(context, op),
+           !tiles && wisp_batch_wide(context->caps) ? "_wide" : "");
+  call->kernel.shader = wisp_shader_find(name);
+  c[WISP_C_X] = context->activations.inputs;
+  c[WISP_C_X_STRIDE] = wisp_batch_input_stride(context, c[WISP_C_COLS]);
+  c[WISP_C_SLICES] = c[WISP_C_NORM] = c[WISP_C_EPSILON] = c[WISP_C_ROUND] = 0;
+  call->column_items = 1;
+  (tiles ? set_tile : set_dot)(call, context, op->kind == WISP_OP_GATE_UP ? 2 : 1);
 }
 
 /* Bytes of shared memory for tiles of so many positions; as the shaders lay it out. */

@@ -8,7 +8,12 @@
 /* Tokens of a batch that suit the device. */
 uint32_t wisp_batch_columns(const wvk_caps *caps);
 
-/* Whether op takes the tile kernels, "_coopmat" or "_tile" (NULL: neither): their inputs are prepared by a dispatch before. */
+/* Whether an invocation of the batch kernels takes 4 rows: they hold 2 rows x 8 tokens in 64 registers, some devices have more.
+ */
+bool wisp_batch_wide(const wvk_caps *caps);
+
+/* Whether op takes the tile or dot kernels, "_coopmat", "_tile" or "_dot" (NULL: none): their inputs are prepared by a dispatch
+ * before. */
 const char *wisp_batch_tiles(const wisp_kernel_context *context, const wisp_op *op);
 
 /* Floats of the prepared inputs: of a column with that many features, or of the longest one; 0 where nothing takes tiles. */

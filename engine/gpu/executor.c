@@ -329,7 +329,8 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "coop_m",
     "coop_n",
     "coop_k",
-    "half",
+    "form",
+    "raw_k",
     "staged",
 };
 

@@ -49,9 +49,21 @@ static bool rounds_inputs(const wisp_model *m, wisp_op_kind kind) {
   return m->int8_activations && kind != WISP_OP_ATTENTION && kind != WISP_OP_HEAD;
 }
 
-/* What only matrix.comp does, a batch token by token: whole heads in a workgroup, inputs rounded to 8 bits. */
+/* What only matrix.comp does of a token alone: whole heads in a workgroup, inputs rounded to 8 bits. */
 static bool needs_plain(const wisp_model *m, wisp_op_kind kind) {
   return (kind == WISP_OP_QKV && norms_heads(m)) || rounds_inputs(m, kind);
+}
+
+/* A batch of tokens together; else token by token, and so with one dispatch where the self-test refused what has several. */
+static bool takes_batch(const wisp_kernel_context *context, wisp_op_kind kind) {
+  const bool apart = kind == WISP_OP_QKV && norms_heads(context->model);
+  return !rounds_inputs(context->model, kind) && !(apart && context->refused & 1u << kind);
+}
+
+/* Heads of a batch are normed by a dispatch of its own, behind the product. */
+static bool norms_apart(const wisp_kernel_context *context, const wisp_op *op, bool batch) {
+  return batch && op->kind == WISP_OP_QKV && norms_heads(context->model) &&
+         (wisp_batch_tiles(context, op) || takes_batch(context, op->kind));
 }
 
 /* The decode kernels that read inputs straight from memory: where loads are cached and threads are plenty. */
@@ -74,15 +86,6 @@ static bool takes_subgroup(const wisp_kernel_context *context, wisp_op_kind kind
   const wvk_caps *caps = context->caps;
   if (!caps->subgroup_shuffle || context->refused & 1u << kind) return false;
   return !batch || (caps->kind == WVK_KIND_SOFTWARE && caps->subgroup_min >= 8 && caps->subgroup_min == caps->subgroup_max);
-}
-
-/* The batch kernels hold 2 rows x 8 tokens in 64 registers; where an invocation has more, 4 rows. */
-static bool takes_wide(const wvk_caps *caps) {
-  static const uint32_t roomy[] = {0x1002 /* AMD */, 0x106b /* Apple */, 0x144d /* Samsung */, 0x5143 /* Qualcomm */,
-                                   0x8086 /* Intel */};
-  for (size_t i = 0; i < sizeof roomy / sizeof *roomy; i++)
-    if (caps->vendor_id == roomy[i]) return true;
-  return caps->kind != WVK_KIND_INTEGRATED;
 }
 
 typedef struct geometry {
@@ -157,10 +160,10 @@ static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp
   const bool subgroup = takes_subgroup(context, kind, batch);
   const bool direct = takes_direct(context, kind, batch);
   snprintf(name, sizeof name, "%s%s%s", base, batch ? "_batch" : "",
-           direct                               ? "_direct"
-           : subgroup                           ? "_subgroup"
-           : batch && takes_wide(context->caps) ? "_wide"
-                                                : "");
+           direct                                    ? "_direct"
+           : subgroup                                ? "_subgroup"
+           : batch && wisp_batch_wide(context->caps) ? "_wide"
+                                                     : "");
   return wisp_shader_find(name);
 }
 
@@ -201,7 +204,7 @@ static void set_batch_rows(wisp_kernel_call *call, const wisp_kernel_context *co
   uint32_t *c = call->kernel.constants;
   const bool subgroup = takes_subgroup(context, kind, true);
   const uint32_t matrices = kind == WISP_OP_GATE_UP ? 2 : 1;
-  const uint32_t rows_each = (subgroup || takes_wide(context->caps) ? WISP_BATCH_WIDE_ROWS : WISP_BATCH_ROWS) / matrices;
+  const uint32_t rows_each = (subgroup || wisp_batch_wide(context->caps) ? WISP_BATCH_WIDE_ROWS : WISP_BATCH_ROWS) / matrices;
   c[WISP_C_LOCAL] = subgroup ? context->caps->subgroup_size : BATCH_LOCAL;
   c[WISP_C_TILE] = BATCH_TILE;
   call->groups_x = (c[WISP_C_ROWS] + c[WISP_C_LOCAL] * rows_each - 1) / (c[WISP_C_LOCAL] * rows_each);
@@ -211,7 +214,7 @@ static void set_batch_rows(wisp_kernel_call *call, const wisp_kernel_context *co
 /* Shader, shape and grid of an op with matrices: rows of all of them together (gate_up: of one), cols input features. */
 static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *context, wisp_op_kind kind, const char *base,
                        uint32_t rows, uint32_t cols, bool batch) {
-  batch = batch && !needs_plain(context->model, kind);
+  batch = batch && takes_batch(context, kind);
   call->kernel.shader = choose_shader(context, kind, base, batch);
   call->kernel.constants[WISP_C_ROUND] = rounds_inputs(context->model, kind);
   call->kernel.constants[WISP_C_ROWS] = rows;
@@ -230,7 +233,7 @@ static void set_attention(wisp_kernel_call *call, const wisp_kernel_context *con
     c[WISP_C_LOCAL] = subgroup ? context->caps->subgroup_size : BATCH_LOCAL;
     call->groups_x = m->kv_heads;
     call->column_items = m->heads / m->kv_heads;
-    call->items_each = subgroup || takes_wide(context->caps) ? WISP_BATCH_WIDE_QUERIES : WISP_BATCH_QUERIES;
+    call->items_each = subgroup || wisp_batch_wide(context->caps) ? WISP_BATCH_WIDE_QUERIES : WISP_BATCH_QUERIES;
     return;
   }
   c[WISP_C_LOCAL] = m->head_size > MATRIX_LOCAL * 2 ? WISP_MAX_LOCAL : MATRIX_LOCAL;
@@ -247,8 +250,8 @@ static void set_norm(uint32_t *constants, const wisp_kernel_context *context, ui
 }
 
 /* A batch's K and V become q8_0 in a dispatch of their own. */
-static bool stores_apart(const wisp_kernel_context *context, const wisp_op *op) {
-  return op->kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0 && !needs_plain(context->model, op->kind);
+static bool stores_apart(const wisp_kernel_context *context, const wisp_op *op, bool batch) {
+  return batch && op->kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0 && takes_batch(context, op->kind);
 }
 
 static void set_kv_store(wisp_kernel_call *call, const wisp_kernel_context *context) {
@@ -267,7 +270,8 @@ static void set_kv_store(wisp_kernel_call *call, const wisp_kernel_context *cont
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op, bool batch) {
   if (op->kind == WISP_OP_EMBED) return context->weights->embedding_parts;
   if (op->kind == WISP_OP_HEAD) return context->weights->head_parts;
-  return 1 + (batch && wisp_batch_tiles(context, op)) + (op->post_norm != NULL) + (batch && stores_apart(context, op));
+  return 1 + (batch && wisp_batch_tiles(context, op)) + norms_apart(context, op, batch) + stores_apart(context, op, batch) +
+         (op->post_norm != NULL);
 }
 
 /* y += M x; with a post norm the product goes elsewhere, and the second part adds it. */
@@ -292,10 +296,45 @@ static void set_residual(wisp_kernel_call *call, const wisp_kernel_context *cont
   c[WISP_C_ADD] = !op->post_norm;
 }
 
-static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
+/* The product of q, k and v; where heads are normed apart, it leaves k where attention's results will be, and the second part
+ * finishes; where K and V are stored apart, the last part does. */
+static void set_qkv(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
   const wisp_model *m = context->model;
   const wisp_activations *a = &context->activations;
   const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size, tables = wisp_rope_tables(m);
+  uint32_t *c = call->kernel.constants;
+  if (stores_apart(context, op, batch) && part == 1u + norms_apart(context, op, batch)) {
+    set_kv_store(call, context);
+    return;
+  }
+  set_heads(c, context);
+  if (stores_apart(context, op, batch)) c[WISP_C_STAGED] = a->hidden;
+  c[WISP_C_ROPE] = a->rope + (tables > 1 && op->block->window ? m->head_size : 0);
+  c[WISP_C_ROPE_STRIDE] = tables * m->head_size;
+  c[WISP_C_HEAD_NORM] = op->block->q_norm ? 4 * call->window->vectors[WISP_Q_NORM] : m->qk_norm_plain;
+  if (part == 1) {
+    call->kernel.shader = wisp_shader_find("head_norm");
+    c[WISP_C_LOCAL] = m->head_size / 2;
+    set_data(c, a->attention, q_rows, a->q, q_rows);
+    c[WISP_C_EPSILON] = float_bits(m->norm_epsilon);
+    call->groups_x = m->heads + m->kv_heads;
+    return;
+  }
+  set_matmul(call, context, op->kind, "qkv", q_rows + 2 * kv_rows, m->width, batch);
+  set_data(c, a->x, m->width, a->q, q_rows);
+  set_norm(c, context, call->window->vectors[WISP_ATTN_NORM]);
+  for (uint32_t i = 0; i < 3; i++) set_matrix(c, i, &call->window->matrices[i]);
+  if (op->block->q_bias) c[WISP_C_BIAS] = 4 * call->window->vectors[WISP_Q_BIAS];
+  if (norms_apart(context, op, batch)) {
+    c[WISP_C_HEAD_NORM] = 0;
+    c[WISP_C_RAW_K] = a->attention;
+  }
+}
+
+static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
+  const wisp_model *m = context->model;
+  const wisp_activations *a = &context->activations;
+  const uint32_t q_rows = m->heads * m->head_size;
   wisp_kernel_call call = {.column_items = 1, .items_each = 1};
   uint32_t *c = call.kernel.constants;
   if (op->executed_block >= 0) call.window = &context->weights->blocks[op->weight_block];
@@ -314,20 +353,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     call.groups_x = (m->width / 4 + EMBED_LOCAL - 1) / EMBED_LOCAL;
     break;
   case WISP_OP_QKV:
-    if (part == 1) {
-      set_kv_store(&call, context);
-      break;
-    }
-    set_matmul(&call, context, op->kind, "qkv", q_rows + 2 * kv_rows, m->width, batch);
-    set_data(c, a->x, m->width, a->q, q_rows);
-    set_norm(c, context, call.window->vectors[WISP_ATTN_NORM]);
-    for (uint32_t i = 0; i < 3; i++) set_matrix(c, i, &call.window->matrices[i]);
-    set_heads(c, context);
-    if (batch && stores_apart(context, op)) c[WISP_C_STAGED] = a->hidden;
-    c[WISP_C_ROPE] = a->rope + (tables > 1 && op->block->window ? m->head_size : 0);
-    c[WISP_C_ROPE_STRIDE] = tables * m->head_size;
-    if (op->block->q_bias) c[WISP_C_BIAS] = 4 * call.window->vectors[WISP_Q_BIAS];
-    c[WISP_C_HEAD_NORM] = op->block->q_norm ? 4 * call.window->vectors[WISP_Q_NORM] : m->qk_norm_plain;
+    set_qkv(&call, context, op, part, batch);
     break;
   case WISP_OP_ATTENTION:
     set_attention(&call, context, batch && m->head_size <= 4 * BATCH_LOCAL);

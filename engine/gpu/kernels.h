@@ -73,7 +73,7 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns);
 const wisp_shader *wisp_shader_find(const char *name);
 
 /* How many dispatches op takes: embedding and head one for each of their windows, else one, one more before it where inputs are
- * prepared and one more behind it for a post norm, or for a batch's K and V in q8_0. */
+ * prepared and one more behind it for a post norm, the norms of a batch's heads, or a batch's K and V in q8_0. */
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op, bool batch);
 
 /* The call for part of op. batch: several tokens at a time. */

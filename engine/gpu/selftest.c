@@ -369,12 +369,13 @@ wisp_status wisp_gpu_selftest(gpu_executor *e) {
     if (status != WISP_OK || !t.wrong[0]) return status;
 
     const char *device = wvk_device_caps(e->device)->name;
+    const wvk_caps *caps = wvk_device_caps(e->device);
     if (drawing && blame == WISP_OP_SAMPLE) { /* the last of the checks */
       wisp_log(e->host, WISP_LOG_WARN, "%s draws wrong tokens (%s); the host draws them", device, t.wrong);
       e->context.refused |= 1u << WISP_OP_SAMPLE;
       return WISP_OK;
     }
-    const bool replaceable = wvk_device_caps(e->device)->subgroup_shuffle && !(e->context.refused & 1u << blame) &&
+    const bool replaceable = (caps->subgroup_shuffle || caps->int_dot) && !(e->context.refused & 1u << blame) &&
                              blame != WISP_OP_EMBED && blame != WISP_OP_SAMPLE;
     if (!replaceable)
       return wisp_fail(e->host, WISP_ERROR_DEVICE, "%s computes wrong results (%s); use --device cpu", device, t.wrong);

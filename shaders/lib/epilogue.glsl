@@ -31,6 +31,7 @@ layout(constant_id = WISP_C_ROPE) const uint ROPE = 0;
 layout(constant_id = WISP_C_ROPE_STRIDE) const uint ROPE_STRIDE = 8;
 layout(constant_id = WISP_C_BIAS) const uint BIAS = 0;
 layout(constant_id = WISP_C_STAGED) const uint STAGED = 0;
+layout(constant_id = WISP_C_RAW_K) const uint RAW_K = 0;
 
 #include "lib/kv_write.glsl"
 
@@ -44,7 +45,14 @@ Matrix matrix_of_row(inout uint row) {
                 is_q ? SCALES0 : is_k ? SCALES1 : SCALES2);
 }
 
+const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1 && LAYOUT1 == LAYOUT2;
+
 float bias(uint row) { return BIAS == 0u ? 0.0 : uintBitsToFloat(weights[BIAS + row]); }
+
+void store_pair(uint at, vec2 pair) {
+  data[at] = pair.x;
+  data[at + 1u] = pair.y;
+}
 
 // Rows `row` and `row + 1`, row even, of token `column` of the batch: RoPE on q and k. A pair never crosses from q to k to v: head
 // sizes are even.
@@ -57,17 +65,17 @@ vec2 turned_pair(uint row, uint column, vec2 pair) {
 
 // The same, k and v into the KV slot; for one of q8_0 they wait as floats for kv_store.
 void finish_pair(uint row, uint column, vec2 pair) {
+  if (RAW_K != 0u && row < Q_ROWS + KV_ROWS) {
+    store_pair(column * Y_STRIDE + (row < Q_ROWS ? Y + row : RAW_K + row - Q_ROWS), pair);
+    return;
+  }
   pair = turned_pair(row, column, pair);
   if (row < Q_ROWS) {
-    const uint y = Y + column * Y_STRIDE + row;
-    data[y] = pair.x;
-    data[y + 1u] = pair.y;
+    store_pair(Y + column * Y_STRIDE + row, pair);
     return;
   }
   if (KV_TYPE == KV_Q8_0) {
-    const uint staged = STAGED + column * 2u * KV_ROWS + (row - Q_ROWS);
-    data[staged] = pair.x;
-    data[staged + 1u] = pair.y;
+    store_pair(STAGED + column * 2u * KV_ROWS + (row - Q_ROWS), pair);
     return;
   }
   const uint element = (steps[WISP_STEP_POSITION] + column) * 2u * KV_ROWS + (row - Q_ROWS);
@@ -80,14 +88,18 @@ void finish_pair(uint row, uint column, vec2 pair) {
 }
 #else
 Matrix matrix_of_row(inout uint row) { return Matrix(LAYOUT0, QUANTS0, SCALES0); }
+#ifndef GATE_UP
+const bool ONE_LAYOUT = true;
+#endif
 #endif
 
 #ifdef GATE_UP
 layout(constant_id = WISP_C_LAYOUT1) const uint LAYOUT1 = 0;
 layout(constant_id = WISP_C_QUANTS1) const uint QUANTS1 = 0;
 layout(constant_id = WISP_C_SCALES1) const uint SCALES1 = 0;
-
 layout(constant_id = WISP_C_GELU) const uint GELU = 0;
+
+const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1;
 
 void finish(uint row, uint column, float gate, float up) {
   data[Y + column * Y_STRIDE + row] = activation(gate, GELU) * up;

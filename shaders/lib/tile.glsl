@@ -26,14 +26,11 @@ const uint INPUTS_EACH = TILE_COLUMNS * INPUT_VECTORS / LOCAL;
 const uint FACTOR = X_STRIDE - 4u;                           // its place behind a column's inputs
 
 #ifdef QKV
-const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1 && LAYOUT1 == LAYOUT2;
 const uint LAYOUT12 = LAYOUT1 < LAYOUT2 ? LAYOUT1 : LAYOUT2;
 const uint MOST_LAYOUT = LAYOUT0 < LAYOUT12 ? LAYOUT0 : LAYOUT12;  // the lower the id, the larger the block; 4 bits aside
 #elif defined(GATE_UP)
-const bool ONE_LAYOUT = LAYOUT0 == LAYOUT1;
 const uint MOST_LAYOUT = LAYOUT0 < LAYOUT1 ? LAYOUT0 : LAYOUT1;
 #else
-const bool ONE_LAYOUT = true;
 const uint MOST_LAYOUT = LAYOUT0;
 #endif
 const uint MOST_BLOCK_VECTORS = MOST_LAYOUT == WISP_LAYOUT_F32 ? 8u

@@ -89,9 +89,17 @@
 #define WISP_C_COOP_M 42 /* shape of a cooperative matrix */
 #define WISP_C_COOP_N 43
 #define WISP_C_COOP_K 44
-#define WISP_C_HALF 45   /* prepare: 1: inputs become f16, two a float */
-#define WISP_C_STAGED 46 /* qkv in batches, kv_store: DATA: K and V as floats [column][2 * KV_HEADS * HEAD_SIZE], for q8_0 */
-#define WISP_C_COUNT 47
+#define WISP_C_FORM 45 /* prepare, matmul_dot: WISP_FORM_* */
+#define WISP_C_RAW_K 46 /* qkv: DATA: [column][Y_STRIDE]: q and k stay as they are, k there, and head_norm goes on; 0 = finished here */
+#define WISP_C_STAGED 47 /* qkv in batches, kv_store: DATA: K and V as floats [column][2 * KV_HEADS * HEAD_SIZE], for q8_0 */
+#define WISP_C_COUNT 48
+
+/* What prepare makes of a column's inputs, before (factor, zero point, 2 unused). Codes: [block of 32][plane of bytes][32], then
+ * of each block the step, as a float, the sums of the inputs of both halves in steps, and one unused. */
+#define WISP_FORM_FLOATS 0
+#define WISP_FORM_HALVES 1 /* f16, two a word */
+#define WISP_FORM_BYTES 2  /* w8a8: codes of 8 bits, step 1: the factor has it */
+#define WISP_FORM_PAIRS 3  /* codes of 16 bits less 2^15, 256 * second byte + first; a step is the block's largest / 32767 */
 
 #define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 

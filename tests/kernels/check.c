@@ -27,7 +27,7 @@ bool check_supported(const wisp_shader *shader, const wvk_caps *caps) {
 bool check_wanted(const void *user, const wisp_shader *shader, wisp_op_kind kind) {
   const check_params *params = user;
   return !params->filter || strstr(shader->name, params->filter) || strstr(wisp_op_name(kind), params->filter) ||
-         !strcmp(shader->name, "prepare"); /* the tile kernels' helper */
+         !strncmp(shader->name, "prepare", 7) || !strcmp(shader->name, "head_norm"); /* helpers of others */
 }
 
 /* Batches and positions. Those beyond a shape's columns are left out; positions are moved to fit its context, or left out where

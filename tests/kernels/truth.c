@@ -12,6 +12,7 @@
 #define EPSILON 0x1p-24         /* of one float operation */
 #define HALF_SCALE 5e-4         /* of a scale rounded to f16 */
 #define HALF_PRODUCT 0x1.01p-10 /* of a product whose factors were both rounded to f16 */
+#define PAIR_PRODUCT 0x1p-15    /* of inputs rounded to 2^-17 of the largest of 32, some four times their mean */
 
 static void *take(truth *t, size_t count, size_t size) {
   void *memory = wisp_host_alloc(t->bed->host, count ? count : 1, size);
@@ -49,7 +50,9 @@ static float op_bound(const truth *t, const wisp_op *op) {
 /* Of the op as this run computes it. */
 static float run_bound(const truth *t, const bed_run *run) {
   const char *tiles = run->batch ? wisp_batch_tiles(&t->bed->modes[run->mode], run->op) : NULL;
-  return op_bound(t, run->op) + (tiles && !strcmp(tiles, "_coopmat") ? (float)HALF_PRODUCT : 0);
+  const bool halves = tiles && !strcmp(tiles, "_coopmat");
+  const bool pairs = tiles && !strcmp(tiles, "_dot") && !t->bed->model.int8_activations;
+  return op_bound(t, run->op) + (halves ? (float)HALF_PRODUCT : pairs ? (float)PAIR_PRODUCT : 0);
 }
 
 /* ---- Results of the matrix ops for the whole pool ---- */
@@ -345,6 +348,8 @@ static void expect_qkv(truth *t, const bed_run *run) {
   cached->width = kv / 2;
   if (truth_stages(t, run)) add_region(t, "staged", BED_DATA, REGION_ANY, a->hidden, (uint64_t)run->count * kv);
   queries->bound = cached->bound = run_bound(t, run);
+  if (run->batch && (m->qk_norm_plain || run->op->block->q_norm)) /* k waits there for the norm of its heads */
+    add_region(t, "k", BED_DATA, REGION_ANY, a->attention, (uint64_t)run->count * q);
   const wisp_block *block = run->op->block;
   const projection parts[] = {{block->q_bias, block->q_norm, m->heads, true},
                               {block->k_bias, block->k_norm, m->kv_heads, true},
