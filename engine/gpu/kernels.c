@@ -251,7 +251,8 @@ static void set_norm(uint32_t *constants, const wisp_kernel_context *context, ui
 
 /* A batch's K and V become q8_0 in a dispatch of their own. */
 static bool stores_apart(const wisp_kernel_context *context, const wisp_op *op, bool batch) {
-  return batch && op->kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0 && takes_batch(context, op->kind);
+  return batch && op->kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0 &&
+         (wisp_batch_tiles(context, op) || takes_batch(context, op->kind));
 }
 
 static void set_kv_store(wisp_kernel_call *call, const wisp_kernel_context *context) {
