@@ -11,6 +11,7 @@
 #include "measure.h"
 #include "profile.h"
 #include "rows.h"
+#include "startup.h"
 #include "table.h"
 
 enum { DEVICES_MAX = 16, LISTED_MAX = 64 };
@@ -21,7 +22,7 @@ typedef struct bench_options {
   measure_tests tests;
   const char *json, *csv; /* "-" = standard output */
   const char *trace;      /* of the profile */
-  bool profile;
+  bool profile, start_up;
   bool any_device; /* no --device given: one that is missing is a warning */
 } bench_options;
 
@@ -84,6 +85,24 @@ static bool can_write(const char *path) {
   return file != NULL;
 }
 
+/* How it starts on all devices. */
+static int bench_start_up(const bench_options *options, const model_options *model, FILE *report_file, rows *list) {
+  uint32_t prompt = 1;
+  for (uint32_t i = options->tests.prompts.count; i > 0; i--)
+    if (options->tests.prompts.items[i - 1]) prompt = options->tests.prompts.items[i - 1];
+  for (uint32_t i = 0; i < options->devices.count; i++) {
+    model_options on_device = *model;
+    on_device.device = options->devices.items[i];
+    platform_reset_peak_rss();
+    const wisp_status status = startup_measure(&on_device, prompt, options->tests.repetitions, list, report_file);
+    report_progress(NULL, NULL, 0);
+    const bool missing = status == WISP_ERROR_DEVICE && options->any_device && strcmp(on_device.device, "cpu");
+    if (missing) report_status_warning(status);
+    if (status != WISP_OK && !missing) return report_status(status);
+  }
+  return REPORT_DONE;
+}
+
 /* Measures one model on all devices and prints its table. REPORT_DONE, or the exit code after an error line. */
 static int bench_model(const bench_options *options, const model_options *model, const machine *here, FILE *report_file,
                        rows *list) {
@@ -139,7 +158,8 @@ static int bench(const bench_options *options, const machine *here) {
   for (uint32_t i = 0; i < models && code == REPORT_DONE; i++) {
     model_options model = options->model;
     if (options->synthetic.count) model.synthetic = options->synthetic.items[i];
-    code = bench_model(options, &model, here, report_file, &list);
+    code = options->start_up ? bench_start_up(options, &model, report_file, &list)
+                             : bench_model(options, &model, here, report_file, &list);
   }
   if (code == REPORT_DONE && list.count == 0)
     code = report_error("nothing was measured: no device is usable; see wisp devices");
@@ -233,6 +253,7 @@ static int command_bench(int argc, char **argv) {
       ARG_U32("--ctx", "-c", &o.model.context, 1, UINT32_MAX, "tokens that the context has room for; default as needed"),
       ARG_TEXT("--json", NULL, &o.json, "FILE", "write the rows as JSON, - = standard output (the table goes to stderr)"),
       ARG_TEXT("--csv", NULL, &o.csv, "FILE", "write the rows as CSV"),
+      ARG_FLAG("--start-up", NULL, &o.start_up, "instead: start to first token, without pipeline cache and with it"),
       ARG_FLAG("--profile", NULL, &o.profile, "what a token's time on the GPU goes to, op by op"),
       ARG_TEXT("--trace", NULL, &o.trace, "FILE", "that as a trace for chrome://tracing or ui.perfetto.dev"),
       MODEL_OPTION_VERBOSE(o.model),

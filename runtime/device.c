@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 wvk_status wvk_device_check(const struct wvk_device *device) {
   return atomic_load(&device->lost) ? WVK_ERROR_LOST : WVK_OK;
@@ -103,13 +104,26 @@ static VkResult create_device(struct wvk_device *device) {
   return device->instance.CreateDevice(physical->handle, &info, NULL, &device->handle);
 }
 
+/* Milliseconds since *then, which becomes now. */
+static double lap(double *then) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  const double now = 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec, passed = now - *then;
+  *then = now;
+  return passed;
+}
+
 static wvk_status open_device(struct wvk_device *device, const wvk_device_params *params) {
   const char *variable = getenv("WISP_VALIDATE");
   bool validate = params->validate || (variable && strcmp(variable, "1") == 0);
+  double then = 0;
+  lap(&then);
   WVK_TRY(wvk_instance_init(&device->instance, &device->host, validate, WVK_LOG_ERROR));
+  device->counters.instance_ms = lap(&then);
   struct wvk_physical *list;
   uint32_t count;
   WVK_TRY(wvk_physical_list(&device->instance, &list, &count));
+  device->counters.list_ms = lap(&then);
   wvk_status status = choose(&device->host, list, count, params->index, &device->index);
   if (status == WVK_OK) device->physical = list[device->index];
   wvk_host_free(&device->host, list);
@@ -122,6 +136,7 @@ static wvk_status open_device(struct wvk_device *device, const wvk_device_params
   const VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
   result = device->vk.vkCreatePipelineCache(device->handle, &info, NULL, &device->cache);
   if (result != VK_SUCCESS) return wvk_device_fail(device, result, "vkCreatePipelineCache", "the device");
+  device->counters.device_ms = lap(&then);
   return WVK_OK;
 }
 

@@ -17,6 +17,7 @@ static const VkMemoryPropertyFlags wishes[][WISHES] = {
     [WVK_MEMORY_DEVICE] = {LOCAL, 0},
     [WVK_MEMORY_SHARED] = {LOCAL | VISIBLE | COHERENT, VISIBLE | COHERENT, VISIBLE},
     [WVK_MEMORY_READBACK] = {VISIBLE | CACHED | COHERENT, VISIBLE | CACHED, VISIBLE | COHERENT, VISIBLE},
+    [WVK_MEMORY_STAGING] = {VISIBLE | CACHED | COHERENT, VISIBLE | COHERENT, VISIBLE},
 };
 static const VkMemoryPropertyFlags unified_wishes[WISHES] = {LOCAL | VISIBLE | COHERENT, LOCAL | VISIBLE, LOCAL, 0};
 
@@ -117,7 +118,7 @@ wvk_status wvk_buffer_create(wvk_buffer **result, wvk_device *device, const char
     wvk_buffer_destroy(&buffer);
     return status;
   }
-  if (memory != WVK_MEMORY_DEVICE) {
+  if (memory == WVK_MEMORY_SHARED || memory == WVK_MEMORY_READBACK) {
     memset(buffer->map, 0, buffer->size);
     wvk_buffer_flush(buffer, 0, buffer->size);
   }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Compute pipelines: one by one, on several threads, and what the driver tells of them. */
+ * Compute pipelines, and what the driver tells of them. */
 #include "internal.h"
 
 #include <inttypes.h>
@@ -112,42 +112,6 @@ wvk_status wvk_pipeline_create(wvk_pipeline **result, wvk_layout *layout, const 
     pthread_mutex_unlock(&device->counter_lock);
   }
   *result = pipeline;
-  return WVK_OK;
-}
-
-/* ---- Several at once: every thread takes the next one ------------------------------------------------------------- */
-
-#define MAX_THREADS 32
-
-struct job {
-  wvk_pipeline **pipelines;
-  wvk_status *results;
-  wvk_layout *layout;
-  const wvk_pipeline_params *params;
-  uint32_t count;
-  atomic_uint next;
-};
-
-static void *work(void *user) {
-  struct job *job = user;
-  for (uint32_t i; (i = atomic_fetch_add(&job->next, 1)) < job->count;)
-    job->results[i] = wvk_pipeline_create(&job->pipelines[i], job->layout, &job->params[i]);
-  return NULL;
-}
-
-wvk_status wvk_pipelines_create(wvk_pipeline **pipelines, wvk_status *results, wvk_layout *layout,
-                                const wvk_pipeline_params *params, uint32_t count, uint32_t threads) {
-  struct job job = {.pipelines = pipelines, .results = results, .layout = layout, .params = params, .count = count};
-  atomic_init(&job.next, 0);
-  pthread_t helpers[MAX_THREADS];
-  uint32_t started = 0;
-  while (started + 1 < threads && started + 1 < count && started < MAX_THREADS &&
-         pthread_create(&helpers[started], NULL, work, &job) == 0)
-    started++;
-  work(&job);
-  for (uint32_t i = 0; i < started; i++) pthread_join(helpers[i], NULL);
-  for (uint32_t i = 0; i < count; i++)
-    if (results[i] != WVK_OK) return results[i];
   return WVK_OK;
 }
 

@@ -105,21 +105,24 @@ typedef struct wvk_counters { /* since creation */
   uint32_t pipelines_built;               /* less those that the driver says came from the cache */
   uint64_t dispatches, barriers, submits; /* executed: what is recorded counts at each submit */
   uint32_t validation_messages;           /* errors and warnings of the validation layer */
+  double instance_ms, list_ms, device_ms; /* that the creation took: loader and instance, asking all devices, the device */
 } wvk_counters;
 wvk_counters wvk_device_counters(const wvk_device *device);
 
 /* ---- Memory -------------------------------------------------------------------------------------------------------- */
 
 typedef enum wvk_memory {
-  WVK_MEMORY_DEVICE = 0,  /* fastest for the device; mapped only where caps.unified_memory */
-  WVK_MEMORY_SHARED = 1,  /* written by the host now and then, read by the device often: device-local if the host can see it */
-  WVK_MEMORY_READBACK = 2 /* written by the device, read by the host: cached if there is such memory */
+  WVK_MEMORY_DEVICE = 0,   /* fastest for the device; mapped only where caps.unified_memory */
+  WVK_MEMORY_SHARED = 1,   /* written by the host now and then, read by the device often: device-local if the host can see it */
+  WVK_MEMORY_READBACK = 2, /* written by the device, read by the host: cached if there is such memory */
+  WVK_MEMORY_STAGING = 3   /* written by the host, copied by the device: host memory, cached if there is such memory */
 } wvk_memory;
 
 typedef struct wvk_buffer wvk_buffer;
 
 /* size is rounded up to caps.storage_alignment. Usage: storage, transfer source and destination. The contents are zero
- * for WVK_MEMORY_SHARED and _READBACK, undefined for _DEVICE. MEMORY errors name the buffer and the bytes asked for. */
+ * for WVK_MEMORY_SHARED and _READBACK, undefined for _DEVICE and _STAGING. MEMORY errors name the buffer and the bytes asked
+ * for. */
 wvk_status wvk_buffer_create(wvk_buffer **buffer, wvk_device *device, const char *name, uint64_t size, wvk_memory memory);
 void wvk_buffer_destroy(wvk_buffer **buffer); /* the device must not use it any more */
 uint64_t wvk_buffer_size(const wvk_buffer *buffer);
@@ -129,11 +132,14 @@ void wvk_buffer_flush(wvk_buffer *buffer, uint64_t offset, uint64_t size);
 void wvk_buffer_invalidate(wvk_buffer *buffer, uint64_t offset, uint64_t size);
 
 /* Fills device buffers from the host with bounded staging: write size bytes at the pointer that map gives, again and again,
- * then finish. On unified memory the pointer is the buffer itself. size <= WVK_UPLOAD_CHUNK. */
-#define WVK_UPLOAD_CHUNK (8u << 20)
+ * then finish. On unified memory the pointer is the buffer itself. size <= WVK_UPLOAD_CHUNK. A lane belongs to one thread at a
+ * time; staging is two chunks for each, all freed by destroy. */
+#define WVK_UPLOAD_CHUNK (1u << 20)
+#define WVK_UPLOAD_LANES 8
 typedef struct wvk_uploader wvk_uploader;
-wvk_status wvk_uploader_create(wvk_uploader **uploader, wvk_device *device);
-wvk_status wvk_uploader_map(wvk_uploader *uploader, wvk_buffer *buffer, uint64_t offset, uint64_t size, void **pointer);
+wvk_status wvk_uploader_create(wvk_uploader **uploader, wvk_device *device, uint32_t lanes); /* <= WVK_UPLOAD_LANES */
+wvk_status wvk_uploader_map(wvk_uploader *uploader, uint32_t lane, wvk_buffer *buffer, uint64_t offset, uint64_t size,
+                            void **pointer);
 wvk_status wvk_uploader_finish(wvk_uploader *uploader); /* all of it is in place when this returns */
 void wvk_uploader_destroy(wvk_uploader **uploader);
 
@@ -170,9 +176,6 @@ typedef struct wvk_pipeline_params {
 typedef struct wvk_pipeline wvk_pipeline;
 /* A driver that refuses gives DRIVER and a WARN line: pipelines are replaceable. */
 wvk_status wvk_pipeline_create(wvk_pipeline **pipeline, wvk_layout *layout, const wvk_pipeline_params *params);
-/* Builds count pipelines on up to threads threads. results[i] tells of each; returns OK if all are. */
-wvk_status wvk_pipelines_create(wvk_pipeline **pipelines, wvk_status *results, wvk_layout *layout,
-                                const wvk_pipeline_params *params, uint32_t count, uint32_t threads);
 void wvk_pipeline_destroy(wvk_pipeline **pipeline);
 const char *wvk_pipeline_name(const wvk_pipeline *pipeline);
 /* "Instruction Count=123; ..." into text; empty where the driver tells nothing. Returns the whole length. */

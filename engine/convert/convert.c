@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "convert/equalize.h"
+#include "convert/synthetic_file.h"
 #include "cpu/cpu.h"
 #include "cpu/reference.h"
 #include "cpu/threads.h"
@@ -315,6 +316,7 @@ wisp_convert_params wisp_convert_params_defaults(void) {
 wisp_status wisp_convert(const wisp_convert_params *params, wisp_convert_result *result) {
   conversion c = {.params = params, .host = &params->host, .result = result};
   *result = (wisp_convert_result){0};
+  if (params->source.synthetic) return wisp_synthetic_write(params, result);
   const wisp_status status = convert(&c);
   wisp_host_free(c.host, c.names);
   wisp_host_free(c.host, c.rows);

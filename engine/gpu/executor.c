@@ -7,8 +7,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cpu/cpu.h"
 #include "gpu/batch_kernels.h"
-#include "gpu/gpu.h"
+#include "gpu/pipelines.h"
 
 wisp_status wisp_gpu_status(wvk_status status) {
   switch (status) {
@@ -50,9 +51,13 @@ const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *e, const wisp_kernel *kernel
   return pipeline;
 }
 
-/* Adds the kernels of op that are not there yet; false: no room. */
-static bool collect_op(gpu_executor *e, const wisp_kernel_context *context, const wisp_op *op, const wisp_op **reasons) {
-  for (int batch = 0; batch < 2; batch++)
+typedef enum wanted { ALL_BUT_BATCH_HEAD, BATCH_HEAD } wanted;
+
+/* Adds those kernels of op that are not there yet; false: no room. */
+static bool collect_op(gpu_executor *e, const wisp_kernel_context *context, wanted which, const wisp_op *op,
+                       const wisp_op **reasons) {
+  for (int batch = 0; batch < 2; batch++) {
+    if ((batch && op->kind == WISP_OP_HEAD) != (which == BATCH_HEAD)) continue;
     for (uint32_t part = 0; part < wisp_kernel_parts(context, op, batch); part++) {
       const wisp_kernel_call call = wisp_kernel_for(context, op, part, batch);
       if (find_kernel(e, &call.kernel) >= 0) continue;
@@ -61,18 +66,19 @@ static bool collect_op(gpu_executor *e, const wisp_kernel_context *context, cons
       e->kernels[e->pipeline_count] = call.kernel;
       e->pipelines[e->pipeline_count++] = NULL;
     }
+  }
   return true;
 }
 
 /* Of all ops; returns how many were added, or -1 where there is no room. */
-static int32_t collect_kernels(gpu_executor *e, const wisp_kernel_context *context, const wisp_op **reasons) {
+static int32_t collect_kernels(gpu_executor *e, const wisp_kernel_context *context, wanted which, const wisp_op **reasons) {
   const uint32_t before = e->pipeline_count;
   wisp_kernel_context drawing = *context;
   drawing.draws = !(context->refused & 1u << WISP_OP_SAMPLE);
   for (uint32_t i = 0; i < e->plan->op_count; i++) {
     const wisp_op *op = &e->plan->ops[i];
-    if (!collect_op(e, context, op, reasons)) return -1;
-    if (op->kind == WISP_OP_SAMPLE && !collect_op(e, &drawing, op, reasons)) return -1;
+    if (!collect_op(e, context, which, op, reasons)) return -1;
+    if (op->kind == WISP_OP_SAMPLE && !collect_op(e, &drawing, which, op, reasons)) return -1;
   }
   return (int32_t)(e->pipeline_count - before);
 }
@@ -89,9 +95,14 @@ static void compile_at_run_time(const gpu_executor *e, wvk_pipeline_params *para
   params->spirv_bytes = bytes;
 }
 
-static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **reasons) {
+static uint32_t cores(void) {
+  const uint32_t count = wisp_cpu_cores();
+  return count < WISP_CREW_MAX ? count : WISP_CREW_MAX;
+}
+
+/* Builds those from first on; results[i] of pipeline first + i. */
+static wvk_status build_from(gpu_executor *e, uint32_t first, wvk_status *results) {
   wvk_pipeline_params params[WISP_GPU_MAX_PIPELINES];
-  wvk_status results[WISP_GPU_MAX_PIPELINES];
   const uint32_t count = e->pipeline_count - first;
   for (uint32_t i = 0; i < count; i++) {
     const wisp_kernel *kernel = &e->kernels[first + i];
@@ -104,10 +115,23 @@ static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **re
                                       .statistics = e->compile_only};
     compile_at_run_time(e, &params[i], kernel->shader);
   }
-  const wvk_status status = wvk_pipelines_create(e->pipelines + first, results, e->layout, params, count, 4);
+  const wvk_status status = wisp_pipelines_create(&e->builders, cores(), e->pipelines + first, results, e->layout, params,
+                                                  count);
   const wvk_host host = wisp_gpu_host(e->host);
   for (uint32_t i = 0; i < count; i++)
     if (params[i].spirv != e->kernels[first + i].shader->spirv) wvk_glsl_free(&host, (uint32_t *)params[i].spirv);
+  return status;
+}
+
+static void drop_from(gpu_executor *e, uint32_t first) {
+  for (uint32_t i = first; i < e->pipeline_count; i++) wvk_pipeline_destroy(&e->pipelines[i]);
+  e->pipeline_count = first;
+}
+
+static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **reasons) {
+  wvk_status results[WISP_GPU_MAX_PIPELINES];
+  const uint32_t count = e->pipeline_count - first;
+  const wvk_status status = build_from(e, first, results);
   if (status == WVK_OK) return WISP_OK;
   if (status == WVK_ERROR_MEMORY || status == WVK_ERROR_LOST) return wisp_gpu_status(status);
 
@@ -126,8 +150,8 @@ static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **re
   wisp_log(e->host, WISP_LOG_WARN, "%s: the driver refuses the kernel %s; using the plain variant",
            wvk_device_caps(e->device)->name, name);
   e->context.refused |= refused;
-  for (uint32_t i = first; i < e->pipeline_count; i++) wvk_pipeline_destroy(&e->pipelines[i]);
-  e->pipeline_count = first;
+  wisp_activations_plan(&e->context, e->context.activations.columns); /* another head leaves other candidates */
+  drop_from(e, first);
   return WISP_ERROR_UNSUPPORTED;
 }
 
@@ -137,7 +161,7 @@ static wisp_status build_locked(gpu_executor *e, wisp_kv_type kv_type) {
     wisp_kernel_context context = e->context;
     context.kv_type = kv_type;
     const uint32_t first = e->pipeline_count;
-    const int32_t added = collect_kernels(e, &context, reasons);
+    const int32_t added = collect_kernels(e, &context, ALL_BUT_BATCH_HEAD, reasons);
     if (added < 0)
       return wisp_fail(e->host, WISP_ERROR_UNSUPPORTED,
                        "%s: blocks of this model differ so much that they need over %d pipelines", e->plan->model->name,
@@ -154,9 +178,23 @@ wisp_status wisp_gpu_build_pipelines(gpu_executor *e, wisp_kv_type kv_type) {
   return status;
 }
 
+wisp_status wisp_gpu_build_batch_head(gpu_executor *e, const wisp_kernel_context *context, bool *built) {
+  const wisp_op *reasons[WISP_GPU_MAX_PIPELINES];
+  wvk_status results[WISP_GPU_MAX_PIPELINES];
+  pthread_mutex_lock(&e->mutex);
+  const uint32_t first = e->pipeline_count;
+  const wvk_status status = collect_kernels(e, context, BATCH_HEAD, reasons) < 0 ? WVK_ERROR_DRIVER
+                                                                                 : build_from(e, first, results);
+  if (status != WVK_OK) drop_from(e, first);
+  pthread_mutex_unlock(&e->mutex);
+  *built = status == WVK_OK;
+  return status == WVK_ERROR_MEMORY || status == WVK_ERROR_LOST ? wisp_gpu_status(status) : WISP_OK;
+}
+
 /* ---- Cache ---- */
 
-static void load_cache(gpu_executor *e, const wisp_cache *cache) {
+static void load_cache(gpu_executor *e) {
+  const wisp_cache *cache = &e->cache;
   char key[64];
   if (!cache->get) return;
   wvk_cache_key(e->device, key);
@@ -166,10 +204,15 @@ static void load_cache(gpu_executor *e, const wisp_cache *cache) {
   wisp_host_free(e->host, data);
 }
 
-static void save_cache(gpu_executor *e, const wisp_cache *cache) {
+/* What was built and checked since the last time. */
+static void save_cache(gpu_executor *e) {
+  const wisp_cache *cache = &e->cache;
+  const uint32_t built = wvk_device_counters(e->device).pipelines_built;
   char key[64];
   size_t size = 0;
-  if (!cache->put || !wvk_device_counters(e->device).pipelines_built) return;
+  wisp_trust_save(&e->trust, cache, e->device);
+  if (!cache->put || built == e->saved) return;
+  e->saved = built;
   wvk_cache_key(e->device, key);
   if (wvk_cache_save(e->device, NULL, &size) != WVK_OK) return;
   void *data = wisp_host_alloc(e->host, 1, size);
@@ -179,38 +222,122 @@ static void save_cache(gpu_executor *e, const wisp_cache *cache) {
 
 /* ---- Executor ---- */
 
+/* Of all kernels that the self-test judges. */
+static uint64_t kernels_hash(const gpu_executor *e) {
+  wisp_hash hash;
+  wisp_hash_begin(&hash);
+  for (uint32_t i = 0; i < e->pipeline_count; i++)
+    wisp_trust_hash_kernel(&hash, e->kernels[i].shader, e->kernels[i].constants, WISP_C_COUNT, e->kernels[i].subgroup_size);
+  return wisp_hash_end(&hash);
+}
+
+static wisp_status check_kernels(gpu_executor *e) {
+  const double begin = wisp_now_s();
+  const uint64_t check = kernels_hash(e);
+  const uint32_t refused = e->context.refused;
+  if (getenv("WISP_SHADER_DIR") == NULL && wisp_trust_has(&e->trust, check)) return WISP_OK;
+  WISP_TRY(wisp_gpu_selftest(e));
+  if (e->context.refused == refused) wisp_trust_add(&e->trust, check); /* a variant that was wrong is to be named each time */
+  wisp_startup_add(e->startup, "self-test", begin, wisp_now_s());
+  return WISP_OK;
+}
+
+static wisp_status open_device(gpu_executor *e, const wisp_executor_params *params) {
+  if (params->opening) {
+    e->opening = *params->opening;
+    *params->opening = NULL;
+  }
+  if (!e->opening) e->opening = wisp_gpu_open(e->host, params->device_index, params->validate, e->startup);
+  if (!e->opening) return WISP_ERROR_MEMORY;
+  if (!e->compile_only) wisp_weights_touch(e->plan->model, e->opening);
+  return wisp_gpu_status(wisp_gpu_open_wait(e->opening, &e->device));
+}
+
+static wisp_status build(gpu_executor *e) {
+  bool built;
+  const double begin = wisp_now_s();
+  WISP_GPU_TRY(wvk_layout_create(&e->layout, e->device, WISP_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
+  const double laid_out = wisp_now_s(); /* a driver may load its compiler here */
+  wisp_startup_add(e->startup, "layout", begin, laid_out);
+  load_cache(e);
+  wisp_trust_load(&e->trust, &e->cache, e->device);
+  const double middle = wisp_now_s();
+  wisp_startup_add(e->startup, "pipeline cache", laid_out, middle);
+  if (!e->compile_only) WISP_TRY(wisp_persistent_open(e));
+  WISP_TRY(wisp_gpu_build_pipelines(e, e->plan->kv_type));
+  if (e->compile_only) WISP_TRY(wisp_gpu_build_batch_head(e, &e->context, &built));
+  wisp_startup_add(e->startup, "pipelines", middle, wisp_now_s());
+  return WISP_OK;
+}
+
+/* Pipelines need to know where weights will lie, not that they are there. */
+static void build_beside(void *argument) {
+  gpu_executor *e = argument;
+  e->built = build(e);
+}
+
+static wisp_status upload(gpu_executor *e, const wisp_executor_params *params) {
+  const double begin = wisp_now_s();
+  if (e->compile_only) return WISP_OK;
+  WISP_TRY(wisp_weights_upload(&e->weights, e->device, e->plan->model, &e->uploaders, cores(), params->progress,
+                               params->progress_user));
+  wisp_startup_add(e->startup, "upload", begin, wisp_now_s());
+  return WISP_OK;
+}
+
+static void free_staging(void *argument) {
+  wisp_weights_free_staging(&((gpu_executor *)argument)->weights);
+}
+
+static wisp_status build_and_upload(gpu_executor *e, const wisp_executor_params *params) {
+  const bool beside = wisp_crew_begin(&e->beside, build_beside, e);
+  const wisp_status status = upload(e, params);
+  if (!beside) build_beside(e);
+  wisp_crew_wait(&e->beside);
+  if (status == WISP_OK && !wisp_crew_begin(&e->beside, free_staging, e)) free_staging(e);
+  return status != WISP_OK ? status : e->built;
+}
+
 static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *params) {
   WISP_TRY(wisp_kernels_check(e->host, e->plan->model));
-  const wvk_device_params device = {
-      .host = wisp_gpu_host(e->host), .index = params->device_index, .validate = params->validate};
-  WISP_GPU_TRY(wvk_device_create(&e->device, &device));
+  WISP_TRY(open_device(e, params));
   const wvk_caps *caps = wvk_device_caps(e->device);
-  load_cache(e, &params->cache);
-  WISP_GPU_TRY(wvk_layout_create(&e->layout, e->device, WISP_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
-  WISP_TRY(wisp_weights_open(&e->weights, e->host, e->compile_only ? NULL : e->device, caps, e->plan->model, params->progress,
-                             params->progress_user));
+  WISP_TRY(wisp_weights_plan(&e->weights, e->host, caps, e->plan->model));
   e->context = (wisp_kernel_context){.model = e->plan->model, .weights = &e->weights, .caps = caps};
   wisp_activations_plan(&e->context, wisp_batch_columns(caps));
-  WISP_TRY(wisp_gpu_build_pipelines(e, params->kv_type));
+  WISP_TRY(build_and_upload(e, params));
   if (params->progress) params->progress(params->progress_user, "pipelines", 1.0f);
-  if (!e->compile_only) {
-    WISP_TRY(wisp_gpu_selftest(e));
-    WISP_TRY(wisp_persistent_open(e));
-    wisp_log(e->host, WISP_LOG_INFO, "decode: %s", e->persistent.decode);
-  }
-  save_cache(e, &params->cache);
-  wisp_log(e->host, WISP_LOG_INFO, "vulkan:%u %s, tier %s, %s reductions, %u pipelines", wvk_device_index(e->device),
-           caps->name, wvk_caps_tier(caps), caps->subgroup_shuffle ? "subgroup" : "shared-memory", e->pipeline_count);
+  if (!e->compile_only) WISP_TRY(check_kernels(e));
+  pthread_mutex_lock(&e->mutex);
+  e->opened = true;
+  pthread_cond_broadcast(&e->changed);
+  pthread_mutex_unlock(&e->mutex);
+  if (!e->compile_only) wisp_persistent_expect(e);
+  save_cache(e);
+  wisp_log(e->host, WISP_LOG_INFO, "decode: %s", atomic_load(&e->persistent.decode));
+  wisp_log(e->host, WISP_LOG_INFO, "vulkan:%u %s, tier %s, %s reductions, %u pipelines, %u of them compiled now",
+           wvk_device_index(e->device), caps->name, wvk_caps_tier(caps), caps->subgroup_shuffle ? "subgroup" : "shared-memory",
+           e->pipeline_count, wvk_device_counters(e->device).pipelines_built);
   return WISP_OK;
 }
 
 static void gpu_destroy(wisp_executor *executor) {
   gpu_executor *e = (gpu_executor *)executor;
-  for (uint32_t i = 0; i < e->pipeline_count; i++) wvk_pipeline_destroy(&e->pipelines[i]);
+  pthread_mutex_lock(&e->mutex);
+  e->closing = true;
+  pthread_cond_broadcast(&e->changed);
+  pthread_mutex_unlock(&e->mutex);
+  wisp_persistent_settle(e);
+  wisp_crew_close(&e->beside);
+  if (e->opened) save_cache(e); /* the device is there */
   wisp_persistent_close(e);
+  drop_from(e, 0);
   wisp_weights_close(&e->weights);
   wvk_layout_destroy(&e->layout);
-  wvk_device_destroy(&e->device);
+  wisp_crew_close(&e->builders);
+  wisp_crew_close(&e->uploaders);
+  wisp_gpu_open_close(&e->opening);
+  pthread_cond_destroy(&e->changed);
   pthread_mutex_destroy(&e->mutex);
   wisp_host_free(e->host, e);
 }
@@ -223,7 +350,14 @@ static wisp_status gpu_create(wisp_executor **executor, const wisp_executor_para
   e->host = params->host;
   e->plan = params->plan;
   e->compile_only = params->compile_only;
+  e->cache = params->cache;
+  e->startup = params->startup;
+  atomic_init(&e->persistent.decode, "");
   pthread_mutex_init(&e->mutex, NULL);
+  pthread_cond_init(&e->changed, NULL);
+  wisp_crew_open(&e->uploaders);
+  wisp_crew_open(&e->builders);
+  wisp_crew_open(&e->beside);
   const wisp_status status = open_executor(e, params);
   if (status != WISP_OK) {
     gpu_destroy(&e->base);
@@ -267,12 +401,19 @@ void wisp_gpu_device_info(const wvk_caps *caps, uint32_t index, wisp_device_info
   snprintf(info->why_not, sizeof info->why_not, "%s", caps->why_not);
 }
 
+static void gpu_settle(wisp_executor *executor) {
+  gpu_executor *e = (gpu_executor *)executor;
+  wisp_persistent_settle(e);
+  wisp_crew_wait(&e->beside);
+}
+
 static void gpu_get_stats(wisp_executor *executor, wisp_engine_stats *stats) {
   const gpu_executor *e = (gpu_executor *)executor;
   const wvk_counters counters = wvk_device_counters(e->device);
   wisp_gpu_device_info(wvk_device_caps(e->device), wvk_device_index(e->device), &stats->device);
   stats->threads = 0;
-  stats->decode = e->persistent.decode;
+  stats->decode = atomic_load(&e->persistent.decode);
+  stats->driver_ms = counters.instance_ms + counters.list_ms + counters.device_ms;
   stats->device_bytes = counters.allocated_bytes;
   stats->peak_device_bytes = counters.peak_allocated_bytes;
   stats->pipelines_built = counters.pipelines_built;
@@ -402,6 +543,7 @@ const wisp_executor_api wisp_gpu_executor = {
     .truncate = wisp_gpu_truncate,
     .kv_read = wisp_gpu_kv_read,
     .kv_write = wisp_gpu_kv_write,
+    .settle = gpu_settle,
     .get_stats = gpu_get_stats,
     .pipelines = gpu_pipelines,
     .copy_bandwidth = gpu_copy_bandwidth,

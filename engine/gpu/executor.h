@@ -6,8 +6,11 @@
 
 #include <pthread.h>
 
+#include "base/crew.h"
+#include "gpu/gpu.h"
 #include "gpu/kernels.h"
 #include "gpu/persistent.h"
+#include "gpu/trust.h"
 #include "session/executor.h"
 
 enum {
@@ -19,12 +22,21 @@ struct gpu_executor {
   wisp_executor base;
   const wisp_host *host;
   const wisp_plan *plan;
+  wisp_gpu_opening *opening; /* owns device */
   wvk_device *device;
   wvk_layout *layout;
   wisp_weights weights;
   wisp_kernel_context context; /* kv_type is set per timeline in a copy */
   bool compile_only;
-  pthread_mutex_t mutex; /* guards kernels and pipelines: timelines may add some */
+  wisp_cache cache;
+  wisp_startup *startup;
+  wisp_crew uploaders, builders, beside; /* of weights; of pipelines; for what goes on beside the upload */
+  wisp_status built;                     /* what beside has come to */
+  uint32_t saved;                        /* pipelines built when the cache was last put */
+  pthread_mutex_t mutex;                 /* guards kernels and pipelines: timelines may add some; trust; opened, closing */
+  pthread_cond_t changed;                /* of opened, closing */
+  bool opened, closing;                  /* it may be used; it is being destroyed */
+  wisp_trust trust;
   wisp_kernel kernels[WISP_GPU_MAX_PIPELINES];
   wvk_pipeline *pipelines[WISP_GPU_MAX_PIPELINES];
   uint32_t pipeline_count;
@@ -57,6 +69,7 @@ struct gpu_timeline {
   wvk_buffer *kv, *data, *step, *tokens;
   wvk_buffer *readback; /* [readback_columns][vocabulary] floats */
   uint32_t readback_columns;
+  uint32_t head_columns;  /* that the head takes at a time where all logits are wanted */
   wvk_set **sets;         /* [weights.buffer_count] */
   wvk_commands *batch;    /* recorded for each prefill batch that is not like the one before */
   uint32_t batch_limit;   /* tokens of a prefill batch: the device's, or fewer by the environment variable WISP_BATCH */
@@ -104,14 +117,19 @@ wisp_status wisp_gpu_record_op(gpu_timeline *timeline, wvk_commands *commands, c
 void wisp_gpu_bindings(const gpu_timeline *timeline, uint32_t buffer, uint64_t weights_range, uint64_t kv_range,
                        wvk_binding *bindings);
 
-/* Builds the pipelines of all ops for that KV type that are not there yet. A refused subgroup variant is replaced. */
+/* Builds the pipelines of all ops for that KV type that are not there yet, on as many threads as there are cores, but not the
+ * head's for several columns. A refused subgroup variant is replaced. */
 wisp_status wisp_gpu_build_pipelines(gpu_executor *executor, wisp_kv_type kv_type);
+
+/* Builds the head's pipelines for several columns, which only logits of all positions need; *built: none was refused. */
+wisp_status wisp_gpu_build_batch_head(gpu_executor *executor, const wisp_kernel_context *context, bool *built);
 
 /* The pipeline of a kernel that was built. */
 const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *executor, const wisp_kernel *kernel);
 
 /* Runs each kind of op on this device with a few tokens and compares with the C reference (selftest.c). A variant that is wrong
- * is replaced by the plain one and named at WARN; a wrong plain one is DEVICE. */
+ * is replaced by the plain one and named at WARN; a wrong plain one is DEVICE. Start-up leaves it out where the same kernels
+ * have passed at an earlier start (trust.h). */
 wisp_status wisp_gpu_selftest(gpu_executor *executor);
 
 wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *executor, uint32_t context, wisp_kv_type kv_type);

@@ -49,6 +49,14 @@ wisp_status wisp_gpu_decode_prepare(gpu_timeline *t) {
   return WISP_OK;
 }
 
+/* Once the persistent path is ready. */
+static wisp_status adopt_persistent(gpu_timeline *t) {
+  if (!wisp_persistent_take(t)) return WISP_OK;
+  WISP_TRY(wisp_gpu_decode_settle(t));
+  t->recorded = false;
+  return wisp_gpu_decode_prepare(t);
+}
+
 /* The fastest of a few empty submits. */
 static wisp_status measure_submit(gpu_timeline *t) {
   WISP_GPU_TRY(wvk_commands_begin(t->batch));
@@ -111,7 +119,7 @@ static wisp_status check_persistent(gpu_timeline *t, bool *failed) {
   WISP_TRY(wisp_gpu_decode_settle(t));
   *failed = wisp_persistent_failed(t);
   wisp_log(t->executor->host, WISP_LOG_WARN, "%s: %s", wvk_device_caps(t->executor->device)->name,
-           t->executor->persistent.decode);
+           atomic_load(&t->executor->persistent.decode));
   t->recorded = false;
   return wisp_gpu_decode_prepare(t);
 }
@@ -119,6 +127,7 @@ static wisp_status check_persistent(gpu_timeline *t, bool *failed) {
 wisp_status wisp_gpu_decode_step(gpu_timeline *t) {
   bool failed;
   wvk_commands *commands = t->flights[0].parts[0];
+  WISP_TRY(adopt_persistent(t));
   WISP_TRY(wisp_gpu_run(t, commands));
   WISP_TRY(check_persistent(t, &failed));
   if (!failed) return WISP_OK;
@@ -194,6 +203,7 @@ wisp_status wisp_gpu_generate(wisp_timeline *timeline, uint32_t count, int32_t *
   *made = 0;
   if (!count) return WISP_OK;
   if (draws_on_host(t)) return draw_on_host(t, ids, made);
+  WISP_TRY(adopt_persistent(t));
   if (t->ahead) WISP_TRY(wisp_gpu_decode_go_back(t));
   bool failed;
   do {

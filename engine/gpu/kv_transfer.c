@@ -56,13 +56,13 @@ wisp_status wisp_gpu_kv_write(wisp_timeline *timeline, uint32_t length, const ui
   const uint64_t slot = length * row_bytes(t);
   wvk_uploader *uploader = NULL;
   WISP_TRY(wisp_gpu_decode_settle(t));
-  wvk_status status = wvk_uploader_create(&uploader, t->executor->device);
+  wvk_status status = wvk_uploader_create(&uploader, t->executor->device, 1);
   timeline->length = 0;
   for (uint32_t i = 0; i < t->executor->plan->kv_slots; i++)
     for (uint64_t done = 0; done < slot && status == WVK_OK;) {
       const uint64_t part = min_u64(slot - done, WVK_UPLOAD_CHUNK);
       void *pointer;
-      status = wvk_uploader_map(uploader, t->kv, i * t->slot_bytes + done, part, &pointer);
+      status = wvk_uploader_map(uploader, 0, t->kv, i * t->slot_bytes + done, part, &pointer);
       if (status == WVK_OK) memcpy(pointer, rows + i * slot + done, part);
       done += part;
     }

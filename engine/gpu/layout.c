@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/little_endian.h"
 #include "shared/kernel.h"
 
 static const wisp_layout layouts[] = {
@@ -43,11 +44,20 @@ static uint16_t load16(const uint8_t *bytes) {
   return value;
 }
 
+/* The low nibbles of 8 bytes, side by side in 4 bytes: halved by halves. */
+static uint32_t pack_nibbles(uint64_t bytes) {
+  bytes &= 0x0f0f0f0f0f0f0f0fu;
+  bytes = (bytes | bytes >> 4) & 0x00ff00ff00ff00ffu;
+  bytes = (bytes | bytes >> 8) & 0x0000ffff0000ffffu;
+  return (uint32_t)(bytes | bytes >> 16);
+}
+
 /* Nibbles in file order (byte j holds weights j and j + 16) to device order (nibble j % 8 of word j / 8). */
 static void reorder_nibbles(const uint8_t *file, uint8_t *device) {
-  for (int j = 0; j < 16; j += 2) {
-    device[j / 2] = (uint8_t)((file[j] & 15) | (file[j + 1] << 4));
-    device[8 + j / 2] = (uint8_t)((file[j] >> 4) | (file[j + 1] & 0xf0));
+  for (int half = 0; half < 2; half++) {
+    const uint64_t bytes = wisp_load_u64(file + 8 * half);
+    wisp_store_u32(device + 4 * half, pack_nibbles(bytes));
+    wisp_store_u32(device + 8 + 4 * half, pack_nibbles(bytes >> 4));
   }
 }
 
@@ -163,8 +173,8 @@ static void write_tile(const wisp_layout *layout, const tile *t, uint32_t blocks
   for (uint32_t b = 0; b < blocks; b++) {
     for (uint32_t v = 0; v < layout->quant_bytes; v += 16)
       for (uint32_t r = 0; r < TILE; r++, *quants += 16) memcpy(*quants, t->quants[r] + b * layout->quant_bytes + v, 16);
-    for (uint32_t r = 0; r < TILE; r++, *scales += layout->scale_bytes)
-      memcpy(*scales, t->scales[r] + b * layout->scale_bytes, layout->scale_bytes);
+    for (uint32_t r = 0; r < TILE && layout->scale_bytes == 2; r++, *scales += 2) memcpy(*scales, t->scales[r] + 2 * b, 2);
+    for (uint32_t r = 0; r < TILE && layout->scale_bytes == 4; r++, *scales += 4) memcpy(*scales, t->scales[r] + 4 * b, 4);
   }
 }
 
@@ -176,7 +186,8 @@ void wisp_layout_repack(const wisp_layout *layout, const wisp_matrix *matrix, ui
   const uint32_t blocks_each = scalar ? 1 : matrix->type->block_weights / 32;
   const uint32_t file_block_bytes = scalar ? 32 * matrix->type->block_bytes : matrix->type->block_bytes;
   for (uint32_t first = begin; first < end; first += TILE) {
-    tile t = {0}; /* rows past the end and columns past the row are zero */
+    tile t;
+    if (end - first < TILE) memset(&t, 0, sizeof t); /* rows past the end are zero, as are columns past the row */
     for (uint32_t b = 0; b < file_blocks; b++) {
       for (uint32_t r = 0; r < TILE && first + r < end; r++) {
         const uint8_t *file = matrix->data + (first + r) * row_bytes + (uint64_t)b * file_block_bytes;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "gpu/executor.h"
 
 enum {
@@ -24,13 +25,14 @@ enum {
 /* Vendors on whose discrete GPUs it is tried unasked. NVIDIA: seen to work on an H100. */
 static const uint32_t trusted[] = {0x10de};
 
+/* Once, before anything uses the path. */
 static void refuse(wisp_persistent *p, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  const size_t length = (size_t)snprintf(p->decode, sizeof p->decode, "dispatches: ");
-  vsnprintf(p->decode + length, sizeof p->decode - length, format, arguments);
+  const size_t length = (size_t)snprintf(p->refusal, sizeof p->refusal, "dispatches: ");
+  vsnprintf(p->refusal + length, sizeof p->refusal - length, format, arguments);
   va_end(arguments);
-  p->available = false;
+  atomic_store(&p->decode, p->refusal);
 }
 
 /* ---- Whether and how ---- */
@@ -50,6 +52,7 @@ static bool read_wish(wisp_persistent *p, const wvk_caps *caps, shape *wish) {
   if (text && !strcmp(text, "0")) REFUSE("WISP_PERSISTENT=0");
   if (text && strcmp(text, "1") && sscanf(text, "%ux%ux%u", &wish->groups, &wish->local, &wish->split) < 1)
     REFUSE("WISP_PERSISTENT=%.40s is not understood: 0, 1 or GROUPSxLOCAL", text);
+  p->wished = text;
   if (text) return true;
   for (size_t i = 0; i < sizeof trusted / sizeof *trusted; i++)
     if (caps->vendor_id == trusted[i] && caps->kind == WVK_KIND_DISCRETE) return true;
@@ -73,7 +76,7 @@ static bool same_placed(const wisp_placed *a, const wisp_placed *b) {
 /* All windows alike and evenly spaced, in one buffer. */
 static bool model_fits(wisp_persistent *p, const wisp_model *m, const wisp_weights *w, const wvk_caps *caps) {
   if (w->buffer_count != 1 || w->embedding_parts != 1 || w->head_parts != 1) REFUSE("weights in several bindings");
-  if (wvk_buffer_size(w->buffers[0]) > caps->max_storage_range) REFUSE("weights pass the limit of a binding");
+  if (w->sizes[0] + caps->storage_alignment > caps->max_storage_range) REFUSE("weights pass the limit of a binding");
   if (m->int8_activations) REFUSE("8-bit activations");
   if (m->qk_norm_plain || m->blocks[0].q_norm) REFUSE("norms of heads");
   if (m->blocks[0].attn_post_norm || m->blocks[0].ffn_post_norm) REFUSE("norms behind projections");
@@ -268,33 +271,59 @@ static void set_constants(wisp_persistent *p, const gpu_executor *e, const shape
   p->mail_bytes = 8 * (2 * values + 2 * s->groups); /* two mailboxes, the candidates */
 }
 
-/* ---- Timelines ---- */
+/* ---- Compiling ---- */
 
-static void give_up(gpu_executor *e, const char *why) {
+static void *compile(void *user);
+
+/* Where it cannot be begun, dispatches go on. */
+static void begin_build(gpu_executor *e, bool kv_f32) {
+  wisp_persistent_build *b = &e->persistent.builds[kv_f32];
   pthread_mutex_lock(&e->mutex);
-  refuse(&e->persistent, "%s", why);
+  if (!b->started) {
+    b->executor = e;
+    b->started = pthread_create(&b->thread, NULL, compile, b) == 0;
+  }
   pthread_mutex_unlock(&e->mutex);
 }
 
-static wisp_status find_pipeline(gpu_executor *e, bool kv_f32, const wvk_pipeline **pipeline) {
-  wisp_persistent *p = &e->persistent;
-  wisp_status status = WISP_OK;
+static void wait_for_build(gpu_executor *e, const wisp_persistent_build *b) {
   pthread_mutex_lock(&e->mutex);
-  if (!p->pipelines[kv_f32]) {
-    const wisp_shader *shader = wisp_shader_find("persistent");
-    p->constants[WISP_P_KV_F32] = kv_f32;
-    const wvk_pipeline_params params = {
-        .name = shader->name,
-        .spirv = shader->spirv,
-        .spirv_bytes = shader->bytes,
-        .constants = p->constants,
-        .constant_count = WISP_P_COUNT,
-        .subgroup_size = wvk_device_caps(e->device)->subgroup_size_control ? p->constants[WISP_P_SUBGROUP] : 0};
-    status = wisp_gpu_status(wvk_pipeline_create(&p->pipelines[kv_f32], p->layout, &params));
-  }
-  *pipeline = p->pipelines[kv_f32];
+  while (b->started && !b->done) pthread_cond_wait(&e->changed, &e->mutex);
   pthread_mutex_unlock(&e->mutex);
-  return status;
+}
+
+static bool create_pipeline(wisp_persistent_build *b, bool kv_f32) {
+  const gpu_executor *e = b->executor;
+  const wisp_persistent *p = &e->persistent;
+  const wisp_shader *shader = wisp_shader_find("persistent");
+  uint32_t constants[WISP_P_COUNT];
+  memcpy(constants, p->constants, sizeof constants);
+  constants[WISP_P_KV_F32] = kv_f32;
+  const wvk_pipeline_params params = {
+      .name = shader->name,
+      .spirv = shader->spirv,
+      .spirv_bytes = shader->bytes,
+      .constants = constants,
+      .constant_count = WISP_P_COUNT,
+      .subgroup_size = wvk_device_caps(e->device)->subgroup_size_control ? constants[WISP_P_SUBGROUP] : 0};
+  const double begin = wisp_now_s();
+  const bool created = wvk_pipeline_create(&b->pipeline, p->layout, &params) == WVK_OK;
+  wisp_startup_add(e->startup, "persistent kernel", begin, wisp_now_s());
+  atomic_store(&b->ready, created);
+  return created;
+}
+
+/* ---- Timelines ---- */
+
+static bool kv_f32(const gpu_timeline *t) {
+  return t->base.kv_type == WISP_KV_F32;
+}
+
+bool wisp_persistent_take(gpu_timeline *t) {
+  const wisp_persistent *p = &t->executor->persistent;
+  wisp_persistent_state *s = &t->persistent;
+  if (s->active || s->failed || !s->set || !atomic_load(&p->available)) return false;
+  return s->active = atomic_load(&p->builds[kv_f32(t)].ready);
 }
 
 static wisp_status create_set(gpu_timeline *t) {
@@ -315,18 +344,16 @@ static wisp_status create_set(gpu_timeline *t) {
 
 wisp_status wisp_persistent_timeline_open(gpu_timeline *t) {
   gpu_executor *e = t->executor;
-  if (!e->persistent.available) return WISP_OK;
+  wisp_persistent *p = &e->persistent;
+  if (!p->planned || wvk_buffer_size(t->kv) > wvk_device_caps(e->device)->max_storage_range) return WISP_OK;
   if (t->base.kv_type == WISP_KV_Q8_0) {
     wisp_log(e->host, WISP_LOG_INFO, "decode: a dispatch for each op: the persistent kernel knows no KV cache in q8_0");
     return WISP_OK;
   }
-  if (wvk_buffer_size(t->kv) > wvk_device_caps(e->device)->max_storage_range) return WISP_OK;
-  if (find_pipeline(e, t->base.kv_type == WISP_KV_F32, &t->persistent.pipeline) != WISP_OK) { /* the runtime has warned */
-    give_up(e, "the driver refuses the kernel");
-    return WISP_OK;
-  }
+  begin_build(e, kv_f32(t));
+  if (p->wished && kv_f32(t)) wait_for_build(e, &p->builds[true]);
   WISP_TRY(create_set(t));
-  t->persistent.active = true;
+  wisp_persistent_take(t);
   return WISP_OK;
 }
 
@@ -337,11 +364,20 @@ void wisp_persistent_timeline_close(gpu_timeline *t) {
 
 void wisp_persistent_record(gpu_timeline *t, wvk_commands *commands) {
   const uint32_t push[WISP_PUSH_BYTES / 4] = {0, (uint32_t)(t->slot_bytes / 16)};
-  wvk_cmd_bind_pipeline(commands, t->persistent.pipeline);
+  wvk_cmd_bind_pipeline(commands, t->executor->persistent.builds[kv_f32(t)].pipeline);
   wvk_cmd_bind_set(commands, t->persistent.set, NULL);
   wvk_cmd_push(commands, t->executor->persistent.layout, push, sizeof push);
   wvk_cmd_dispatch(commands, t->executor->persistent.constants[WISP_P_GROUPS], 1, 1);
   wvk_cmd_barrier(commands);
+}
+
+static void give_up(gpu_executor *e, const char *why) {
+  wisp_persistent *p = &e->persistent;
+  pthread_mutex_lock(&e->mutex);
+  atomic_store(&p->available, false);
+  snprintf(p->failure, sizeof p->failure, "dispatches: %s", why);
+  atomic_store(&p->decode, p->failure);
+  pthread_mutex_unlock(&e->mutex);
 }
 
 bool wisp_persistent_failed(gpu_timeline *t) {
@@ -352,6 +388,7 @@ bool wisp_persistent_failed(gpu_timeline *t) {
   step[WISP_STEP_FAILED] = 0;
   wvk_buffer_flush(t->step, 0, WISP_STEP_WORDS * 4);
   t->persistent.active = false;
+  t->persistent.failed = true;
   give_up(t->executor, "workgroups waited in vain for each other");
   return true;
 }
@@ -361,40 +398,103 @@ bool wisp_persistent_failed(gpu_timeline *t) {
 enum { CHECK_TOKENS = 3 };
 
 /* Logits of a few tokens, one by one, and the token chosen behind the last. */
-static wisp_status decode(gpu_executor *e, const int32_t ids[CHECK_TOKENS], float *logits, int32_t *next) {
-  const uint32_t vocabulary = e->plan->model->vocabulary;
-  wisp_timeline *timeline;
-  WISP_TRY(wisp_gpu_timeline_create(&timeline, &e->base, CHECK_TOKENS + 2, WISP_KV_F16));
-  wisp_status status = WISP_OK;
-  for (uint32_t i = 0; i < CHECK_TOKENS && status == WISP_OK; i++)
-    status = wisp_gpu_append(timeline, ids + i, 1, WISP_LOGITS_LAST, logits + (size_t)i * vocabulary);
+static wisp_status decode(wisp_timeline *timeline, const int32_t ids[CHECK_TOKENS], float *logits, int32_t *next) {
+  const uint32_t vocabulary = ((gpu_timeline *)timeline)->context.model->vocabulary;
+  wisp_gpu_truncate(timeline, 0);
+  for (uint32_t i = 0; i < CHECK_TOKENS; i++)
+    WISP_TRY(wisp_gpu_append(timeline, ids + i, 1, WISP_LOGITS_LAST, logits + (size_t)i * vocabulary));
   uint32_t made;
-  if (status == WISP_OK) status = wisp_gpu_generate(timeline, 1, next, &made);
-  wisp_gpu_timeline_destroy(timeline);
-  return status;
+  return wisp_gpu_generate(timeline, 1, next, &made);
 }
 
-static wisp_status compare(gpu_executor *e, float *logits) {
-  wisp_persistent *p = &e->persistent;
+static wisp_status compare(gpu_executor *e, wisp_timeline *timeline, float *logits) {
+  wisp_persistent_state *state = &((gpu_timeline *)timeline)->persistent;
   const uint32_t vocabulary = e->plan->model->vocabulary, count = CHECK_TOKENS * vocabulary;
   const int32_t ids[CHECK_TOKENS] = {0, (int32_t)(vocabulary / 2), (int32_t)(vocabulary - 1)};
   float *expected = logits, *found = logits + count;
   int32_t expected_next, found_next;
-  p->available = false;
-  WISP_TRY(decode(e, ids, expected, &expected_next));
-  p->available = true;
-  WISP_TRY(decode(e, ids, found, &found_next));
-  if (!p->available) return WISP_OK;
+  WISP_TRY(decode(timeline, ids, expected, &expected_next));
+  state->active = true;
+  ((gpu_timeline *)timeline)->recorded = false;
+  WISP_TRY(decode(timeline, ids, found, &found_next));
+  if (state->failed) return WISP_OK;
   double error = 0, power = 0;
   for (uint32_t i = 0; i < count; i++) {
     const double difference = (double)found[i] - (double)expected[i];
     error += difference * difference;
     power += (double)expected[i] * (double)expected[i];
   }
-  if (error <= 1e-6 * power && found_next == expected_next) return WISP_OK; /* NaN is not */
-  refuse(p, "wrong results: NMSE %.3g, token %d for %d", error / power, found_next, expected_next);
+  if (error <= 1e-6 * power && found_next == expected_next) { /* NaN is not */
+    atomic_store(&e->persistent.available, true);
+    return WISP_OK;
+  }
+  refuse(&e->persistent, "wrong results: NMSE %.3g, token %d for %d", error / power, found_next, expected_next);
   return WISP_OK;
 }
+
+/* Of all that the comparison depends on. */
+static uint64_t kernel_hash(const gpu_executor *e) {
+  wisp_hash hash;
+  wisp_hash_begin(&hash);
+  wisp_trust_hash_kernel(&hash, wisp_shader_find("persistent"), e->persistent.constants, WISP_P_COUNT, 0);
+  return wisp_hash_end(&hash);
+}
+
+static bool trusted_before(gpu_executor *e) {
+  pthread_mutex_lock(&e->mutex);
+  const bool passed = !e->persistent.wished && wisp_trust_has(&e->trust, kernel_hash(e));
+  pthread_mutex_unlock(&e->mutex);
+  return passed;
+}
+
+/* Waits for the rest of the executor. */
+static bool wait_until_opened(gpu_executor *e) {
+  pthread_mutex_lock(&e->mutex);
+  while (!e->opened && !e->closing) pthread_cond_wait(&e->changed, &e->mutex);
+  const bool closing = e->closing;
+  pthread_mutex_unlock(&e->mutex);
+  return !closing;
+}
+
+/* An error of the device has been logged, and comes back to whoever uses it next. */
+static void prove(gpu_executor *e) {
+  const double begin = wisp_now_s();
+  wisp_persistent *p = &e->persistent;
+  wisp_timeline *timeline = NULL;
+  float *logits = wisp_host_alloc(e->host, 2ull * CHECK_TOKENS * e->plan->model->vocabulary, sizeof *logits);
+  if (!logits || wisp_gpu_timeline_create(&timeline, &e->base, CHECK_TOKENS + 2, WISP_KV_F16) != WISP_OK ||
+      compare(e, timeline, logits) != WISP_OK)
+    refuse(p, "the comparison with them failed");
+  if (timeline) wisp_gpu_timeline_destroy(timeline);
+  wisp_host_free(e->host, logits);
+  wisp_startup_add(e->startup, "persistent check", begin, wisp_now_s());
+  if (!atomic_load(&p->available)) return;
+  pthread_mutex_lock(&e->mutex);
+  wisp_trust_add(&e->trust, kernel_hash(e));
+  pthread_mutex_unlock(&e->mutex);
+}
+
+static void *compile(void *user) {
+  wisp_persistent_build *b = user;
+  gpu_executor *e = b->executor;
+  wisp_persistent *p = &e->persistent;
+  const bool kv_f32 = b == &p->builds[true], created = create_pipeline(b, kv_f32);
+  if (!created && !kv_f32) refuse(p, "the driver refuses the kernel");
+  if (created && !kv_f32) {
+    if (trusted_before(e))
+      atomic_store(&p->available, true);
+    else if (wait_until_opened(e))
+      prove(e);
+    if (atomic_load(&p->available)) atomic_store(&p->decode, p->shape);
+  }
+  pthread_mutex_lock(&e->mutex);
+  b->done = true;
+  pthread_cond_broadcast(&e->changed);
+  pthread_mutex_unlock(&e->mutex);
+  return NULL;
+}
+
+/* ---- Opening ---- */
 
 wisp_status wisp_persistent_open(gpu_executor *e) {
   wisp_persistent *p = &e->persistent;
@@ -407,16 +507,26 @@ wisp_status wisp_persistent_open(gpu_executor *e) {
     return WISP_OK;
   set_constants(p, e, &s, phases);
   WISP_GPU_TRY(wvk_layout_create(&p->layout, e->device, WISP_PERSISTENT_BINDINGS, 0, WISP_PUSH_BYTES));
-  float *logits = wisp_host_alloc(e->host, 2ull * CHECK_TOKENS * m->vocabulary, sizeof *logits);
-  if (!logits) return wisp_fail_memory(e->host, "check of the persistent path", 8ull * CHECK_TOKENS * m->vocabulary);
-  const wisp_status status = compare(e, logits);
-  wisp_host_free(e->host, logits);
-  if (status == WISP_OK && p->available)
-    snprintf(p->decode, sizeof p->decode, "persistent: %u workgroups of %u", s.groups, s.local);
-  return status;
+  snprintf(p->shape, sizeof p->shape, "persistent: %u workgroups of %u", s.groups, s.local);
+  atomic_store(&p->decode, "dispatches: the persistent kernel is being compiled");
+  p->planned = true;
+  begin_build(e, false);
+  return WISP_OK;
+}
+
+void wisp_persistent_expect(gpu_executor *e) {
+  if (e->persistent.wished || trusted_before(e)) wait_for_build(e, &e->persistent.builds[false]);
+}
+
+void wisp_persistent_settle(gpu_executor *e) {
+  for (int i = 0; i < 2; i++) wait_for_build(e, &e->persistent.builds[i]);
 }
 
 void wisp_persistent_close(gpu_executor *e) {
-  for (int i = 0; i < 2; i++) wvk_pipeline_destroy(&e->persistent.pipelines[i]);
+  for (int i = 0; i < 2; i++) {
+    wisp_persistent_build *b = &e->persistent.builds[i];
+    if (b->started) pthread_join(b->thread, NULL);
+    wvk_pipeline_destroy(&b->pipeline);
+  }
   wvk_layout_destroy(&e->persistent.layout);
 }

@@ -6,37 +6,62 @@
 #ifndef WISP_GPU_PERSISTENT_H
 #define WISP_GPU_PERSISTENT_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "gpu/kernels.h"
 #include "shared/persistent.h"
 
 typedef struct gpu_executor gpu_executor;
 typedef struct gpu_timeline gpu_timeline;
 
+typedef struct wisp_persistent_build { /* of the pipeline for a KV type, on a thread of its own: it may take seconds */
+  gpu_executor *executor;
+  pthread_t thread;
+  bool started, done; /* done: nothing more is to come; both guarded by the executor's mutex */
+  atomic_bool ready;  /* pipeline is there */
+  wvk_pipeline *pipeline;
+} wisp_persistent_build;
+
 typedef struct wisp_persistent {
-  bool available;
-  char decode[200]; /* "persistent: SHAPE" or "dispatches: why not" */
+  bool planned;                 /* model and device fit: shape, constants and layout are there */
+  bool wished;                  /* by the environment: then start-up waits for it */
+  atomic_bool available;        /* compared with dispatches, here or at an earlier start */
+  _Atomic(const char *) decode; /* "persistent: SHAPE" or "dispatches: why not (yet)"; each text stays */
+  char shape[64], refusal[200], failure[200];
   wvk_layout *layout;
-  wvk_pipeline *pipelines[2];       /* KV as f16, as f32: built when first needed, under the executor's mutex */
+  wisp_persistent_build builds[2];  /* KV as f16, as f32: begun when first needed */
   uint32_t constants[WISP_P_COUNT]; /* all but KV_F32 */
   uint64_t mail_bytes;
 } wisp_persistent;
 
 typedef struct wisp_persistent_state { /* of a timeline */
-  bool active;
-  const wvk_pipeline *pipeline;
-  wvk_set *set;
+  bool active, failed;
+  wvk_set *set; /* NULL: never taken */
   wvk_buffer *mail;
 } wisp_persistent_state;
 
-/* Decides whether this model on this device takes the path, and compares it with dispatches on a few tokens. What speaks
- * against it is in decode; only errors of the device itself fail. The environment variable WISP_PERSISTENT: 0 = never; 1 =
- * also on devices where it was not seen to work; GROUPSxLOCAL or GROUPSxLOCALxSPLIT = likewise, with that shape. */
+/* Decides whether this model on this device takes the path, and begins to compile it; then, when weights and other pipelines
+ * are there (the executor's opened), compares it with dispatches on a few tokens, unless it has passed at an earlier start.
+ * Until then timelines use dispatches. What speaks against it is in decode. The environment variable WISP_PERSISTENT: 0 =
+ * never; 1 = also on devices where it was not seen to work; GROUPSxLOCAL or GROUPSxLOCALxSPLIT = likewise, with that shape; all
+ * but 0 wait for it at start-up. */
 wisp_status wisp_persistent_open(gpu_executor *executor);
 void wisp_persistent_close(gpu_executor *executor);
 
-/* Mail and descriptor set of a timeline, its buffers made; leaves it inactive where the path is not taken. */
+/* Waits where that takes a moment only, since it passed at an earlier start and is in the pipeline cache, or where it is
+ * wished. */
+void wisp_persistent_expect(gpu_executor *executor);
+
+/* Waits until nothing is compiled or compared any more. Any thread. */
+void wisp_persistent_settle(gpu_executor *executor);
+
+/* Mail and descriptor set of a timeline, its buffers made; takes the path if it is ready. */
 wisp_status wisp_persistent_timeline_open(gpu_timeline *timeline);
 void wisp_persistent_timeline_close(gpu_timeline *timeline);
+
+/* Whether the timeline takes the path from now on and did not before: its commands are to be recorded again. */
+bool wisp_persistent_take(gpu_timeline *timeline);
 
 /* Records one token, a barrier behind it. */
 void wisp_persistent_record(gpu_timeline *timeline, wvk_commands *commands);

@@ -54,7 +54,7 @@ static void copy_logits(gpu_timeline *t, wvk_commands *commands, uint32_t column
 
 wisp_status wisp_gpu_record_pass(gpu_timeline *t, wvk_commands *commands, uint32_t columns, wisp_gpu_outcome wanted) {
   const wisp_plan *plan = t->executor->plan;
-  const uint32_t room = t->context.activations.logit_columns;
+  const uint32_t room = t->head_columns;
   for (uint32_t i = 0; i < plan->op_count; i++) {
     const wisp_op *op = &plan->ops[i];
     if (op->kind != WISP_OP_HEAD && op->kind != WISP_OP_SAMPLE) {
@@ -85,11 +85,11 @@ static wisp_status fill_rope(gpu_timeline *t) {
   if (!table) return wisp_fail_memory(t->executor->host, "RoPE table", bytes);
   wisp_rope_table(m, t->base.context, table);
   wvk_uploader *uploader = NULL;
-  wvk_status status = wvk_uploader_create(&uploader, t->executor->device);
+  wvk_status status = wvk_uploader_create(&uploader, t->executor->device, 1);
   for (uint64_t done = 0; done < bytes && status == WVK_OK;) {
     const uint64_t part = bytes - done < WVK_UPLOAD_CHUNK ? bytes - done : WVK_UPLOAD_CHUNK;
     void *pointer;
-    status = wvk_uploader_map(uploader, t->data, t->context.activations.rope * sizeof(float) + done, part, &pointer);
+    status = wvk_uploader_map(uploader, 0, t->data, t->context.activations.rope * sizeof(float) + done, part, &pointer);
     if (status == WVK_OK) memcpy(pointer, (const uint8_t *)table + done, part);
     done += part;
   }
@@ -249,6 +249,9 @@ static void read_logits(gpu_timeline *t, uint32_t columns, float *logits) {
 static wisp_status grow_readback(gpu_timeline *t, uint32_t columns) {
   if (columns <= t->readback_columns) return WISP_OK;
   wvk_buffer *buffer;
+  bool batch_head;
+  WISP_TRY(wisp_gpu_build_batch_head(t->executor, &t->context, &batch_head));
+  t->head_columns = batch_head ? t->context.activations.logit_columns : 1;
   WISP_GPU_TRY(wvk_buffer_create(&buffer, t->executor->device, "logits", (uint64_t)columns * t->context.model->vocabulary * 4,
                                  WVK_MEMORY_READBACK));
   wvk_buffer_destroy(&t->readback);

@@ -4,6 +4,8 @@
 #ifndef WISP_GPU_WEIGHTS_H
 #define WISP_GPU_WEIGHTS_H
 
+#include "base/crew.h"
+#include "gpu/gpu.h"
 #include "gpu/layout.h"
 #include "wvk.h"
 
@@ -43,18 +45,31 @@ typedef struct wisp_weights {
   const wisp_host *host;
   wvk_buffer **buffers; /* [buffer_count]; several where one allocation cannot hold all */
   uint64_t *ranges;     /* [buffer_count] bytes of the largest window: the descriptor's range */
+  uint64_t *sizes;      /* [buffer_count] bytes */
   uint32_t buffer_count;
-  wisp_window *blocks;                  /* [weight_blocks] */
+  wisp_window *blocks;                  /* [weight_blocks], then the others: [window_count] in all */
   wisp_window *embedding, *head;        /* [embedding_parts], [head_parts]: rows split where one binding cannot hold all */
   uint32_t embedding_parts, head_parts; /* a shared head is the embedding's windows */
-  uint64_t bytes;                       /* of all windows */
+  uint32_t window_count;
+  wvk_uploader *uploader; /* NULL: no staging is held */
+  uint64_t bytes;         /* of all windows */
   void *owned;
 } wisp_weights;
 
-/* Plans the windows and fills them. device NULL only plans, for limits caps (memory figures and pipelines without a device). */
-wisp_status wisp_weights_open(wisp_weights *weights, const wisp_host *host, wvk_device *device, const wvk_caps *caps,
-                              const wisp_model *model, void (*progress)(void *user, const char *stage, float fraction),
-                              void *progress_user);
+/* Plans the windows for limits caps: needs no device, and nothing is there yet. */
+wisp_status wisp_weights_plan(wisp_weights *weights, const wisp_host *host, const wvk_caps *caps, const wisp_model *model);
+
+/* Reads ahead in the model's bytes, a touch a page, while the device is being opened: has the system map them. */
+void wisp_weights_touch(const wisp_model *model, wisp_gpu_opening *opening);
+
+/* Makes the buffers of planned windows and fills them, repacking and copying on up to threads threads of an idle crew with at
+ * most 16 MiB of staging; on unified memory in place. Progress from the calling thread. */
+wisp_status wisp_weights_upload(wisp_weights *weights, wvk_device *device, const wisp_model *model, wisp_crew *crew,
+                                uint32_t threads, void (*progress)(void *user, const char *stage, float fraction),
+                                void *progress_user);
+/* Frees the staging that upload has left, which may take the driver some milliseconds: any thread, once. */
+void wisp_weights_free_staging(wisp_weights *weights);
+
 void wisp_weights_close(wisp_weights *weights);
 
 #endif

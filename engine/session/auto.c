@@ -129,6 +129,7 @@ static wisp_status assemble(wisp_executor **executor, const wisp_executor_params
 static wisp_status find_choice(const wisp_executor_params *params, wisp_executor *executors[DEVICES], choice *c) {
   for (int i = 0; i < DEVICES; i++) {
     if (!executors[i]) WISP_TRY(apis[i]->create(&executors[i], params));
+    if (apis[i]->settle) apis[i]->settle(executors[i]);
     WISP_TRY(try_device(executors[i], params, c->tokens_per_second[i]));
   }
   decide(c);

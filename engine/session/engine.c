@@ -60,23 +60,39 @@ wisp_engine_params wisp_engine_params_defaults(void) {
   return (wisp_engine_params){.source = {.fd = -1}, .load = WISP_LOAD_ALL, .device = "auto"};
 }
 
-static wisp_status load(wisp_engine *e, const wisp_engine_params *p) {
+/* Everything but the weights' bytes, from a file that is open. */
+static wisp_status read_model(wisp_engine *e, const wisp_engine_params *p) {
+  double begin = wisp_now_s();
+  WISP_TRY(wisp_tokenizer_create(&e->tokenizer, &e->host, e->file.gguf));
+  e->chat = wisp_chat_choose(e->file.gguf);
+  wisp_startup_add(&e->startup, "tokenizer", begin, wisp_now_s());
+  if (p->load == WISP_LOAD_VOCABULARY) return WISP_OK;
+  begin = wisp_now_s();
+  WISP_TRY(wisp_model_from_gguf(&e->model, &e->host, e->file.gguf));
+  if (e->tokenizer && wisp_tokenizer_vocabulary(e->tokenizer) > e->model.vocabulary)
+    return wisp_fail(&e->host, WISP_ERROR_FORMAT, "%s: the tokenizer has %u tokens, token_embd.weight only %u rows",
+                     e->file.gguf->name, wisp_tokenizer_vocabulary(e->tokenizer), e->model.vocabulary);
+  wisp_startup_add(&e->startup, "description", begin, wisp_now_s());
+  return WISP_OK;
+}
+
+/* device: what to open meanwhile, once the file is known to be one. */
+static wisp_status load(wisp_engine *e, const wisp_engine_params *p, const choice *device, wisp_gpu_opening **opening) {
+  const bool early = device->api == &wisp_gpu_executor && p->load >= WISP_LOAD_PIPELINES;
+  const double begin = wisp_now_s();
+  if (p->source.synthetic && p->load == WISP_LOAD_VOCABULARY)
+    return wisp_fail(&e->host, WISP_ERROR_UNSUPPORTED, "synthetic %s has no tokenizer", p->source.synthetic);
   if (p->source.synthetic) {
-    if (p->load == WISP_LOAD_VOCABULARY)
-      return wisp_fail(&e->host, WISP_ERROR_UNSUPPORTED, "synthetic %s has no tokenizer", p->source.synthetic);
     WISP_TRY(
         wisp_model_synthesize(&e->model, &e->host, p->source.synthetic, p->source.synthetic_type, p->source.synthetic_seed));
+    wisp_startup_add(&e->startup, "random weights", begin, wisp_now_s());
   } else {
     WISP_TRY(wisp_model_file_open(&e->file, &e->host, &p->source, p->load == WISP_LOAD_VOCABULARY));
-    WISP_TRY(wisp_tokenizer_create(&e->tokenizer, &e->host, e->file.gguf));
-    e->chat = wisp_chat_choose(e->file.gguf);
-    if (p->load == WISP_LOAD_VOCABULARY) return WISP_OK;
-    WISP_TRY(wisp_model_from_gguf(&e->model, &e->host, e->file.gguf));
-    if (e->tokenizer && wisp_tokenizer_vocabulary(e->tokenizer) > e->model.vocabulary)
-      return wisp_fail(&e->host, WISP_ERROR_FORMAT, "%s: the tokenizer has %u tokens, token_embd.weight only %u rows",
-                       e->file.gguf->name, wisp_tokenizer_vocabulary(e->tokenizer), e->model.vocabulary);
+    wisp_startup_add(&e->startup, "model file", begin, wisp_now_s());
   }
-  return wisp_plan_create(&e->plan, &e->host, &e->model);
+  if (early && !(*opening = wisp_gpu_open(&e->host, device->index, p->validate, &e->startup))) return WISP_ERROR_MEMORY;
+  if (!p->source.synthetic) WISP_TRY(read_model(e, p));
+  return p->load == WISP_LOAD_VOCABULARY ? WISP_OK : wisp_plan_create(&e->plan, &e->host, &e->model);
 }
 
 static void release_bytes(void *user, const void *data, uint64_t size) {
@@ -84,24 +100,22 @@ static void release_bytes(void *user, const void *data, uint64_t size) {
   wisp_model_file_release(&e->file, data, size);
 }
 
-static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p) {
-  const bool is_auto = !p->device || !strcmp(p->device, "auto");
-  choice device = {NULL, -1};
-  if (!is_auto) WISP_TRY(choose_device(&e->host, p->device, &device));
+static wisp_status initialize(wisp_engine *e, const wisp_engine_params *p, const choice *device, wisp_gpu_opening **opening) {
   const wisp_executor_params params = {.host = &e->host,
                                        .plan = &e->plan,
-                                       .device_index = device.index,
+                                       .device_index = device->index,
+                                       .opening = opening,
                                        .threads = p->threads,
                                        .max_context = e->max_context,
                                        .validate = p->validate,
-                                       .kv_type = p->kv_type,
                                        .compile_only = p->load == WISP_LOAD_PIPELINES,
                                        .cache = p->cache,
+                                       .startup = &e->startup,
                                        .progress = p->progress,
                                        .progress_user = p->progress_user,
                                        .release = e->file.gguf ? release_bytes : NULL,
                                        .release_user = e};
-  if (!is_auto) return device.api->create(&e->executor, &params);
+  if (device->api) return device->api->create(&e->executor, &params);
   WISP_TRY(wisp_auto_create(&e->executor, &params, e->choice));
   wisp_log(&e->host, WISP_LOG_INFO, "auto: %s", e->choice);
   return WISP_OK;
@@ -121,16 +135,23 @@ wisp_status wisp_engine_create(wisp_engine **engine, const wisp_engine_params *p
   if (!e) return wisp_fail_memory(&params->host, "engine", sizeof *e);
   e->host = params->host;
   e->load = params->load;
+  wisp_startup_begin(&e->startup, &e->host);
   const double start = 1e3 * wisp_now_s();
-  wisp_status status = load(e, params);
+  choice device = {NULL, -1}; /* auto */
+  wisp_gpu_opening *opening = NULL;
+  wisp_status status = WISP_OK;
+  if (params->load >= WISP_LOAD_PIPELINES && params->device && strcmp(params->device, "auto") != 0)
+    status = choose_device(&e->host, params->device, &device);
+  if (status == WISP_OK) status = load(e, params, &device, &opening);
   e->load_ms = 1e3 * wisp_now_s() - start;
   if (status == WISP_OK && params->load != WISP_LOAD_VOCABULARY) status = wisp_engine_check_kv(e, params->kv_type);
   if (status == WISP_OK && params->load != WISP_LOAD_VOCABULARY) {
     e->plan.kv_type = params->kv_type;
     e->max_context = params->max_context ? params->max_context : e->model.context_length;
   }
-  if (status == WISP_OK && params->load >= WISP_LOAD_PIPELINES) status = initialize(e, params);
+  if (status == WISP_OK && params->load >= WISP_LOAD_PIPELINES) status = initialize(e, params, &device, &opening);
   e->init_ms = 1e3 * wisp_now_s() - start - e->load_ms;
+  wisp_gpu_open_close(&opening); /* where the load failed; else the executor has it */
   if (status != WISP_OK) {
     wisp_engine_destroy(&e);
     return status;
@@ -148,6 +169,7 @@ void wisp_engine_destroy(wisp_engine **engine) {
   wisp_model_close(&e->model);
   wisp_tokenizer_destroy(&e->tokenizer);
   wisp_model_file_close(&e->file, &e->host);
+  wisp_startup_end(&e->startup);
   const wisp_host host = e->host;
   wisp_host_free(&host, e);
 }
@@ -159,7 +181,7 @@ static void count_kernels(const wisp_engine *e, wisp_model_info *info) {
   const wvk_caps floor = {
       .name = "tier T0", .max_storage_range = 128u << 20, .max_allocation = 1u << 30, .storage_alignment = 256};
   wisp_weights weights;
-  if (wisp_weights_open(&weights, &e->host, NULL, &floor, &e->model, NULL, NULL) != WISP_OK) return;
+  if (wisp_weights_plan(&weights, &e->host, &floor, &e->model) != WISP_OK) return;
   wisp_kernel_context context = {.model = &e->model, .weights = &weights, .caps = &floor, .kv_type = e->plan.kv_type};
   wisp_activations_plan(&context, 64);
   wisp_kernel seen[96];
@@ -234,6 +256,14 @@ void wisp_engine_get_stats(const wisp_engine *engine, wisp_engine_stats *stats) 
   *stats = (wisp_engine_stats){
       .choice = engine->choice, .decode = "", .kernels = "", .load_ms = engine->load_ms, .init_ms = engine->init_ms};
   if (engine->executor) engine->executor->api->get_stats(engine->executor, stats);
+}
+
+void wisp_engine_settle(wisp_engine *engine) {
+  if (engine->executor && engine->executor->api->settle) engine->executor->api->settle(engine->executor);
+}
+
+uint32_t wisp_engine_startup(wisp_engine *engine, wisp_startup_step *steps, uint32_t capacity) {
+  return wisp_startup_get(&engine->startup, steps, capacity);
 }
 
 wisp_status wisp_engine_copy_bandwidth(wisp_engine *engine, double *gb_per_s) {

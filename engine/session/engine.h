@@ -3,6 +3,7 @@
 #ifndef WISP_SESSION_ENGINE_H
 #define WISP_SESSION_ENGINE_H
 
+#include "base/startup.h"
 #include "model/model_file.h"
 #include "session/executor.h"
 #include "tokenizer/chat.h"
@@ -20,6 +21,7 @@ struct wisp_engine {
   char choice[256];        /* what "auto" chose and why; empty elsewhere */
   uint32_t max_context;
   double load_ms, init_ms;
+  wisp_startup startup;
   _Atomic uint64_t fingerprint; /* of the model; 0 = not computed yet */
 };
 

@@ -28,14 +28,15 @@ typedef struct wisp_timeline { /* likewise */
 
 typedef struct wisp_executor_params {
   const wisp_host *host;
-  const wisp_plan *plan; /* must outlive the executor */
-  int32_t device_index;  /* Vulkan: -1 = best */
-  uint32_t threads;      /* CPU: 0 = one for each fast core */
-  uint32_t max_context;  /* longest timeline that will be asked for */
-  wisp_kv_type kv_type;  /* of most timelines: its kernels are built at once */
+  const wisp_plan *plan;             /* must outlive the executor */
+  int32_t device_index;              /* Vulkan: -1 = best */
+  struct wisp_gpu_opening **opening; /* Vulkan: the device that is being opened; taken. NULL or NULL there: create opens it */
+  uint32_t threads;                  /* CPU: 0 = one for each fast core */
+  uint32_t max_context;              /* longest timeline that will be asked for */
   bool validate;
-  bool compile_only; /* build pipelines with statistics, put no weights on the device, execute nothing */
-  wisp_cache cache;
+  bool compile_only;            /* build pipelines with statistics, put no weights on the device, execute nothing */
+  wisp_cache cache;             /* kept until destroy */
+  struct wisp_startup *startup; /* told of steps until destroy; NULL = nobody asks */
   void (*progress)(void *user, const char *stage, float fraction);
   void *progress_user;
   /* Told of matrices that the executor keeps in a layout of its own: their bytes in the file are hardly read again. May be
@@ -79,6 +80,9 @@ typedef struct wisp_executor_api {
   /* Replaces all that is held by length <= context tokens with these rows, as kv_read gives them; the last logits are unknown
    * then. On failure nothing is held. */
   wisp_status (*kv_write)(wisp_timeline *timeline, uint32_t length, const uint8_t *rows);
+
+  /* As wisp_engine_settle. NULL: nothing goes on. */
+  void (*settle)(wisp_executor *executor);
 
   /* Fills device, threads, counters and byte counts of stats. */
   void (*get_stats)(wisp_executor *executor, wisp_engine_stats *stats);

@@ -189,6 +189,12 @@ static wisp_status mixed_kv_write(wisp_timeline *base, uint32_t length, const ui
 
 /* ---- Figures: of both together ---- */
 
+static void mixed_settle(wisp_executor *base) {
+  const mixed_executor *e = (mixed_executor *)base;
+  for (int i = 0; i < SIDES; i++)
+    if (e->sides[i]->api->settle) e->sides[i]->api->settle(e->sides[i]);
+}
+
 static void mixed_get_stats(wisp_executor *base, wisp_engine_stats *stats) {
   const mixed_executor *e = (mixed_executor *)base;
   wisp_engine_stats other = *stats;
@@ -197,6 +203,7 @@ static void mixed_get_stats(wisp_executor *base, wisp_engine_stats *stats) {
   if (!stats->threads) stats->threads = other.threads;
   if (!*stats->kernels) stats->kernels = other.kernels;
   if (!*stats->decode) stats->decode = other.decode;
+  stats->driver_ms += other.driver_ms;
   stats->device_bytes += other.device_bytes;
   stats->peak_device_bytes += other.peak_device_bytes;
   stats->pipelines_built += other.pipelines_built;
@@ -229,6 +236,7 @@ static const wisp_executor_api mixed_api = {
     .truncate = mixed_truncate,
     .kv_read = mixed_kv_read,
     .kv_write = mixed_kv_write,
+    .settle = mixed_settle,
     .get_stats = mixed_get_stats,
     .pipelines = mixed_pipelines,
     .copy_bandwidth = mixed_copy_bandwidth,

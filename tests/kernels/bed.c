@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gpu/executor.h"
+#include "gpu/pipelines.h"
 
 enum { GAP = 68 }; /* floats between two arrays of activations: not what the executor would choose */
 
@@ -51,7 +52,7 @@ static void spread(bed *b) {
 /* Limits under which the vocabulary takes three windows and every window a buffer of its own; the blocks must still fit. */
 static wisp_status lower_limits(bed *b, wvk_caps *caps) {
   wisp_weights plan;
-  WISP_TRY(wisp_weights_open(&plan, b->host, NULL, caps, &b->model, NULL, NULL));
+  WISP_TRY(wisp_weights_plan(&plan, b->host, caps, &b->model));
   uint64_t limit = 8192 + plan.embedding[0].bytes / 3 + 4096;
   for (uint32_t i = 0; i < b->model.weight_blocks; i++)
     if (plan.blocks[i].bytes > limit) limit = plan.blocks[i].bytes;
@@ -120,7 +121,13 @@ static wisp_status open_bed(bed *b, uint32_t blocks, bool mapped, uint64_t *rand
   for (uint32_t i = 0; i < BED_MODES; i++) b->caps[i] = believed(wvk_device_caps(b->device), i);
   wvk_caps limits = b->caps[0];
   if (b->shape->split) WISP_TRY(lower_limits(b, &limits));
-  WISP_TRY(wisp_weights_open(&b->weights, b->host, b->device, &limits, &b->model, NULL, NULL));
+  WISP_TRY(wisp_weights_plan(&b->weights, b->host, &limits, &b->model));
+  wisp_crew crew;
+  wisp_crew_open(&crew);
+  const wisp_status uploaded = wisp_weights_upload(&b->weights, b->device, &b->model, &crew, 2, NULL, NULL);
+  wisp_crew_close(&crew);
+  wisp_weights_free_staging(&b->weights);
+  WISP_TRY(uploaded);
   for (uint32_t i = 0; i < BED_MODES; i++) {
     b->modes[i] = (wisp_kernel_context){
         .model = &b->model, .weights = &b->weights, .caps = &b->caps[i], .kv_type = b->shape->kv};
@@ -222,7 +229,10 @@ wisp_status bed_build(bed *b, bed_wanted *wanted, const void *user) {
                                       .constant_count = WISP_C_COUNT,
                                       .subgroup_size = b->kernels[i].subgroup_size};
   }
-  const wvk_status status = wvk_pipelines_create(b->pipelines, results, b->layout, params, b->kernel_count, 4);
+  wisp_crew crew;
+  wisp_crew_open(&crew);
+  const wvk_status status = wisp_pipelines_create(&crew, 4, b->pipelines, results, b->layout, params, b->kernel_count);
+  wisp_crew_close(&crew);
   return status == WVK_ERROR_DRIVER ? WISP_OK : wisp_gpu_status(status);
 }
 

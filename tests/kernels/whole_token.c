@@ -48,6 +48,7 @@ static wisp_status decode(const wisp_host *host, uint32_t device, uint32_t model
   if (variable) set_variable("");
   if (status != WISP_OK) return status;
   wisp_model_info info;
+  wisp_engine_settle(engine);
   wisp_engine_model_info(engine, &info);
   *vocabulary = info.vocabulary;
   wisp_engine_stats stats;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The runtime's pipelines and commands: order, resubmission, timestamps, cache, validation. */
+#include "gpu/pipelines.h"
 #include "wvk_fixture.h"
 
 #include <criterion/criterion.h>
@@ -247,7 +248,10 @@ Test(wvk_compute, pipelines_on_threads) {
   constants[5][0] = wvk_device_caps(device)->max_workgroup + 1; /* not possible */
   wvk_pipeline *pipelines[MANY];
   wvk_status results[MANY];
-  cr_assert_eq(wvk_pipelines_create(pipelines, results, c.layout, params, MANY, 4), WVK_ERROR_DRIVER);
+  wisp_crew crew;
+  wisp_crew_open(&crew);
+  cr_assert_eq(wisp_pipelines_create(&crew, 4, pipelines, results, c.layout, params, MANY), WVK_ERROR_DRIVER);
+  wisp_crew_close(&crew);
   for (uint32_t i = 0; i < MANY; i++) {
     cr_assert_eq(results[i], i == 5 ? WVK_ERROR_DRIVER : WVK_OK);
     cr_assert_eq(pipelines[i] != NULL, i != 5);

@@ -198,6 +198,8 @@ Test(wvk_device, buffers) {
   cr_assert_eq(witness.live, 0);
 }
 
+enum { LANES = 3 };
+
 /* Fills a device buffer in pieces of awkward sizes and reads it back. */
 static void upload(const char *caps) {
   wvk_witness witness;
@@ -208,15 +210,15 @@ static void upload(const char *caps) {
   wvk_uploader *uploader;
   cr_assert_eq(wvk_buffer_create(&target, device, "target", size, WVK_MEMORY_DEVICE), WVK_OK);
   cr_assert_eq(wvk_buffer_create(&readback, device, "readback", size, WVK_MEMORY_READBACK), WVK_OK);
-  cr_assert_eq(wvk_uploader_create(&uploader, device), WVK_OK);
+  cr_assert_eq(wvk_uploader_create(&uploader, device, LANES), WVK_OK);
   void *pointer;
-  cr_assert_eq(wvk_uploader_map(uploader, target, 0, WVK_UPLOAD_CHUNK + 1, &pointer), WVK_ERROR_MEMORY);
-  cr_assert_eq(wvk_uploader_map(uploader, target, wvk_buffer_size(target), 1, &pointer), WVK_ERROR_MEMORY);
+  cr_assert_eq(wvk_uploader_map(uploader, 0, target, 0, WVK_UPLOAD_CHUNK + 1, &pointer), WVK_ERROR_MEMORY);
+  cr_assert_eq(wvk_uploader_map(uploader, 0, target, wvk_buffer_size(target), 1, &pointer), WVK_ERROR_MEMORY);
   uint64_t done = 0;
   for (size_t p = 0; done < size; p++) {
     uint64_t piece = pieces[p % (sizeof pieces / sizeof *pieces)];
     if (piece > size - done) piece = size - done;
-    cr_assert_eq(wvk_uploader_map(uploader, target, done, piece, &pointer), WVK_OK);
+    cr_assert_eq(wvk_uploader_map(uploader, p % LANES, target, done, piece, &pointer), WVK_OK);
     unsigned char *bytes = pointer;
     for (uint64_t i = 0; i < piece; i++) bytes[i] = (unsigned char)((done + i) * 2654435761u >> 13);
     done += piece;

@@ -46,19 +46,24 @@ int model_check(const model_options *options, const args_command *command) {
 
 const char *const model_kv_types[] = {"f16", "f32", "q8_0", NULL};
 
-wisp_status model_create(const model_options *options, wisp_load load, wisp_engine **engine) {
+wisp_engine_params model_params(const model_options *options) {
   wisp_engine_params params = wisp_engine_params_defaults();
   params.host = report_host();
   params.source.path = options->path;
   params.source.synthetic = options->synthetic;
   params.source.synthetic_type = options->type;
-  params.load = load;
   if (options->device) params.device = options->device;
   params.threads = options->threads;
   params.max_context = options->context;
   params.kv_type = (wisp_kv_type)options->kv;
   params.cache = pipeline_cache();
   params.progress = report_progress;
+  return params;
+}
+
+wisp_status model_create(const model_options *options, wisp_load load, wisp_engine **engine) {
+  wisp_engine_params params = model_params(options);
+  params.load = load;
   wisp_status status = wisp_engine_create(engine, &params);
   report_progress(NULL, NULL, 0);
   return status;

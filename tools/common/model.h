@@ -42,6 +42,9 @@ bool model_synthetic_valid(const char *name);
 /* Checks the options against each other and moves to the processors asked for; ARGS_OK or the exit code. */
 int model_check(const model_options *options, const args_command *command);
 
+/* What the options ask for, with the user's pipeline cache. */
+wisp_engine_params model_params(const model_options *options);
+
 /* Opens it. REPORT_DONE, or the exit code after an error line. */
 wisp_status model_create(const model_options *options, wisp_load load, wisp_engine **engine); /* says nothing */
 int model_open(const model_options *options, wisp_load load, wisp_engine **engine);

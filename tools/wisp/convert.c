@@ -11,7 +11,7 @@
 #include "common/report.h"
 
 typedef struct convert_options {
-  const char *source, *output, *importance;
+  const char *source, *synthetic, *output, *importance;
   unsigned type, embedding; /* of wisp_convert_types, or past its end */
   uint32_t threads;
   bool plain, json, verbose;
@@ -51,6 +51,7 @@ static int run(const convert_options *options) {
   wisp_convert_params params = wisp_convert_params_defaults();
   params.host = report_host();
   params.source.path = options->source;
+  params.source.synthetic = options->synthetic;
   params.importance.path = options->importance;
   params.type = wisp_convert_types()[options->type];
   params.embedding_type = wisp_convert_types()[options->embedding];
@@ -77,6 +78,8 @@ int command_convert(int argc, char **argv) {
       ARG_CHOICE("--type", NULL, &o.type, "TYPE", types,
                  "q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, f16, bf16, f32, w8a8"),
       ARG_CHOICE("--embedding", NULL, &o.embedding, "TYPE", types, "of token_embd and output; default q8_0 for 4 and 5 bits"),
+      ARG_TEXT("--synthetic", NULL, &o.synthetic, "NAME",
+               "random weights of a named shape instead of a model: to try things with"),
       ARG_FLAG("--plain", NULL, &o.plain, "round as other programs do instead of searching the best scales"),
       ARG_TEXT("--importance", NULL, &o.importance, "FILE", "weigh errors by what wisp calibrate wrote for this model"),
       ARG_U32("--threads", "-t", &o.threads, 1, MODEL_THREADS_MAX, "CPU threads; default one for each fast core"),
@@ -93,9 +96,15 @@ int command_convert(int argc, char **argv) {
   int code = args_parse(&command, argc, argv);
   if (code != ARGS_OK) return code;
   report_set_verbose(o.verbose);
-  if (!o.source) return args_mistake(&command, "no model given");
+  if (!o.source && !o.synthetic) return args_mistake(&command, "no model given");
+  if (o.source && o.synthetic) return args_mistake(&command, "a model and --synthetic exclude each other");
+  if (o.synthetic && (o.importance || o.embedding != none))
+    return args_mistake(&command, "--synthetic has nothing to weigh, and one type for all");
+  if (o.synthetic && !model_synthetic_valid(o.synthetic))
+    return args_mistake(&command, "--synthetic: there is no shape '%s'; wisp-bench --synthetic lists them", o.synthetic);
   if (!o.output) return args_mistake(&command, "no output given; use -o FILE");
   if (o.type == none) return args_mistake(&command, "no type given; use --type TYPE");
-  if (platform_same_file(o.source, o.output)) return args_mistake(&command, "'%s' is both the input and the output", o.output);
+  if (o.source && platform_same_file(o.source, o.output))
+    return args_mistake(&command, "'%s' is both the input and the output", o.output);
   return run(&o);
 }

@@ -11,6 +11,7 @@
 #include "common/output.h"
 #include "common/platform.h"
 #include "common/report.h"
+#include "common/startup.h"
 #include "reply.h"
 #include "sampling.h"
 #include "tokens.h"
@@ -24,7 +25,7 @@ typedef struct run_options {
   bool raw, json, ignore_end;
 } run_options;
 
-static void print_json(const wisp_engine *engine, const tokens *prompt, const reply *made, wisp_status status) {
+static void print_json(wisp_engine *engine, const tokens *prompt, const reply *made, wisp_status status) {
   wisp_engine_stats stats;
   wisp_engine_get_stats(engine, &stats);
   json out;
@@ -41,12 +42,17 @@ static void print_json(const wisp_engine *engine, const tokens *prompt, const re
   json_open_object(&out, "timings");
   json_number(&out, "load_ms", stats.load_ms);
   json_number(&out, "init_ms", stats.init_ms);
+  json_number(&out, "driver_ms", stats.driver_ms);
   json_number(&out, "prompt_ms", made->prompt_ms);
   json_number(&out, "decode_ms", made->decode_ms);
   json_number(&out, "prompt_tok_per_s", reply_rate((double)(prompt->count - made->reused), made->prompt_ms));
   json_number(&out, "tok_per_s", reply_rate(made->count, made->decode_ms));
   json_number(&out, "first_token_ms", made->first_ms);
   json_close_object(&out);
+  startup_write_json(&out, "start_up", engine);
+  json_integer(&out, "pipelines_built", stats.pipelines_built);
+  json_integer(&out, "peak_device_bytes", (int64_t)stats.peak_device_bytes);
+  json_integer(&out, "peak_rss_bytes", (int64_t)platform_peak_rss());
   json_text(&out, "device", stats.device.name);
   json_text(&out, "backend", stats.device.backend);
   if (*stats.choice) json_text(&out, "choice", stats.choice);
@@ -67,7 +73,7 @@ static int prompt_tokens(const run_options *options, const wisp_engine *engine, 
   return options->system ? tokens_from_chat(engine, messages, 2, ids) : tokens_from_chat(engine, messages + 1, 1, ids);
 }
 
-static int answer(const run_options *options, const wisp_engine *engine, wisp_session *session, const tokens *prompt) {
+static int answer(const run_options *options, wisp_engine *engine, wisp_session *session, const tokens *prompt) {
   uint32_t context = wisp_session_context(session);
   if (prompt->count > context) {
     return report_error("the prompt has %zu tokens, the context holds %u; use --ctx N with a larger N", prompt->count, context);
@@ -92,6 +98,7 @@ static int answer(const run_options *options, const wisp_engine *engine, wisp_se
     code = report_status(status);
   } else {
     reply_print_stats(&made, prompt->count);
+    if (options->model.verbose) startup_print(stderr, engine);
   }
   reply_free(&made);
   return code;

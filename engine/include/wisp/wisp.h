@@ -134,7 +134,8 @@ typedef enum wisp_load {
 } wisp_load;
 
 /* A pipeline cache in the host's keeping. get: copies at most size bytes of the entry into data and returns the entry's whole
- * size (0 = none); put: stores size bytes. Called from the thread that creates the engine or session. */
+ * size (0 = none); put: stores size bytes. Called from the threads that create and destroy the engine: user must live as long.
+ * What get gives is checked: a damaged or foreign entry is as none, and replaced. */
 typedef struct wisp_cache {
   size_t (*get)(void *user, const char *key, void *data, size_t size);
   void (*put)(void *user, const char *key, const void *data, size_t size);
@@ -165,6 +166,19 @@ WISP_API wisp_engine_params wisp_engine_params_defaults(void);
 /* Errors: IO, FORMAT, UNSUPPORTED (the file); DEVICE, MEMORY (the device); ARGUMENT. */
 WISP_API wisp_status wisp_engine_create(wisp_engine **engine, const wisp_engine_params *params);
 WISP_API void wisp_engine_destroy(wisp_engine **engine);
+
+/* Waits for what goes on in the background after creation (compiling a kernel for seconds, until which others do its work), so
+ * that what is measured from here on is what stays. */
+WISP_API void wisp_engine_settle(wisp_engine *engine);
+
+/* A step of start-up; steps on several threads overlap. */
+typedef struct wisp_startup_step {
+  const char *name;    /* "model file", "driver: instance", "upload", "pipelines", ... */
+  double begin_ms, ms; /* since wisp_engine_create was called; how long it took */
+} wisp_startup_step;
+
+/* Fills up to capacity steps in the order of their ends, background ones as they come; returns how many there are. */
+WISP_API uint32_t wisp_engine_startup(wisp_engine *engine, wisp_startup_step *steps, uint32_t capacity);
 
 /* NULL-terminated list of names that wisp_model_source.synthetic takes. */
 WISP_API const char *const *wisp_synthetic_names(void);
@@ -215,12 +229,13 @@ WISP_API uint32_t wisp_engine_pipelines(const wisp_engine *engine, wisp_pipeline
 /* How the engine runs, and what it took to get there. */
 typedef struct wisp_engine_stats {
   wisp_device_info device;
-  uint32_t threads;      /* CPU executor; 0 on Vulkan */
-  const char *choice;    /* what device "auto" chose and why; "" for other devices; the engine's */
-  const char *decode;    /* Vulkan: "persistent: ..." or "dispatches: why" (docs/performance.md); "" elsewhere; the engine's */
-  const char *kernels;   /* CPU executor: the kernel set, "avx2" (docs/performance.md); "" on Vulkan */
-  double load_ms;        /* opening, checking and describing the file */
-  double init_ms;        /* device, upload, pipelines */
+  uint32_t threads;    /* CPU executor; 0 on Vulkan */
+  const char *choice;  /* what device "auto" chose and why; "" for other devices; the engine's */
+  const char *decode;  /* Vulkan: "persistent: ..." or "dispatches: why" (docs/performance.md); "" elsewhere; the engine's */
+  const char *kernels; /* CPU executor: the kernel set, "avx2" (docs/performance.md); "" on Vulkan */
+  double load_ms;      /* opening, checking and describing the file */
+  double init_ms;      /* device, upload, pipelines; Vulkan: what is left of the driver's part when the file is open included */
+  double driver_ms;    /* Vulkan: of it and load_ms, the driver's own creation of instance and device; may overlap load_ms */
   uint64_t device_bytes; /* allocated now, all sessions included */
   uint64_t peak_device_bytes;
   uint32_t pipelines_built;                /* by the driver's compiler, since creation */
@@ -380,7 +395,7 @@ typedef bool (*wisp_continue_fn)(void *user, float fraction);
 
 typedef struct wisp_convert_params {
   wisp_host host;
-  wisp_model_source source;     /* not its synthetic kind */
+  wisp_model_source source;     /* synthetic: its weights of type, a file to try programs with; no embedding_type */
   wisp_model_source importance; /* optional: what wisp_calibrate wrote for this model */
   const char *type;             /* one of wisp_convert_types */
   const char *embedding_type;   /* of token_embd and output; NULL = as docs/quality.md says for the type */
