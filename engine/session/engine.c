@@ -192,6 +192,7 @@ static void count_kernels(const wisp_engine *e, wisp_model_info *info) {
     info->barriers_per_token += decode; /* one behind each */
     for (uint32_t j = 0; j < parts; j++) {
       const bool batch = j >= decode;
+      context.draws = batch && op->kind == WISP_OP_SAMPLE; /* which has no batches */
       const wisp_kernel kernel = wisp_kernel_for(&context, op, batch ? j - decode : j, batch).kernel;
       uint32_t k = 0;
       while (k < info->pipelines && !wisp_kernel_equal(&seen[k], &kernel)) k++;

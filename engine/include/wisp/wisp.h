@@ -195,7 +195,7 @@ typedef struct wisp_model_info {
                                   executed block counted */
   uint64_t flops_per_token;
   uint32_t dispatches_per_token, barriers_per_token; /* of the Vulkan decode plan */
-  float submits_per_token;                           /* greedy decode on Vulkan */
+  float submits_per_token;                           /* at most; several tokens share one where they are quick */
   uint32_t pipelines;                                /* distinct pipelines of decode and prefill */
 } wisp_model_info;
 
@@ -301,9 +301,9 @@ typedef struct wisp_sampler_params {
   uint32_t top_k;             /* 0 = off */
   float top_p;                /* 1 = off; (0, 1] */
   float min_p;                /* 0 = off; [0, 1] */
-  float repetition_penalty;   /* 1 = off; > 0 */
+  float repetition_penalty;   /* 1 = off; > 0; the host samples then, a token at a time */
   uint32_t repetition_window; /* last tokens that are penalised; 0 = all */
-  uint64_t seed;              /* same seed, same tokens */
+  uint64_t seed;              /* same seed and same logits, same tokens on every device */
 } wisp_sampler_params;
 
 WISP_API wisp_sampler_params wisp_sampler_params_defaults(void); /* greedy */
