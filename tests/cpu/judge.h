@@ -34,5 +34,6 @@ void check_vectors(const wisp_cpu_kernels *kernels, uint64_t seed);
 
 /* Times products by processor time, which other programs on the machine disturb least. */
 void bench_products(const wisp_cpu_kernels *kernels);
+void bench_attention(const wisp_cpu_kernels *kernels);
 
 #endif

@@ -40,6 +40,7 @@ int main(int argc, char **argv) {
     if (only && strcmp(only, kernels.name)) continue;
     if (bench) {
       bench_products(&kernels);
+      bench_attention(&kernels);
     } else {
       check_products(&kernels, seed);
       check_vectors(&kernels, seed);

@@ -484,27 +484,36 @@ static void *work(void *user) {
   return NULL;
 }
 
-ON_BOTH(sessions_on_threads_of_their_own) {
-  enum { WORKERS = 3 };
+/* So many sessions of one engine, whose CPU side has so many threads. */
+static void work_side_by_side(const char *device, int count, uint32_t engine_threads) {
+  enum { WORKERS = 4 };
   fixture f;
   int32_t prompt[PROMPT + WORKERS], alone[WORKERS][MADE];
   worker workers[WORKERS];
   pthread_t threads[WORKERS];
-  fixture_open(&f, device, "tiny");
+  wisp_engine_params params = fixture_params(&f, device, "tiny");
+  params.threads = engine_threads;
+  fixture_create(&f, &params);
   fixture_ids(&f, prompt, PROMPT + WORKERS);
-  for (int i = 0; i < WORKERS; i++) {
+  for (int i = 0; i < count; i++) {
     workers[i] = (worker){.session = fixture_session(&f, CONTEXT), .prompt = prompt + i};
     work(&workers[i]);
     memcpy(alone[i], workers[i].made, sizeof alone[i]);
   }
-  for (int i = 0; i < WORKERS; i++) cr_assert_eq(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
-  for (int i = 0; i < WORKERS; i++) pthread_join(threads[i], NULL);
-  for (int i = 0; i < WORKERS; i++) {
+  for (int i = 0; i < count; i++) cr_assert_eq(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+  for (int i = 0; i < count; i++) pthread_join(threads[i], NULL);
+  for (int i = 0; i < count; i++) {
     cr_assert_eq(workers[i].status, WISP_OK, "%s", f.witness.capture.error);
     same_ids(workers[i].made, alone[i], MADE, "beside others");
     wisp_session_destroy(&workers[i].session);
   }
   fixture_close(&f);
+}
+
+ON_BOTH(sessions_on_threads_of_their_own) {
+  work_side_by_side(device, 2, 2);
+  work_side_by_side(device, 3, 1);
+  work_side_by_side(device, 4, 4);
 }
 
 /* ---- Numbers --------------------------------------------------------------------------------------------------------- */
