@@ -35,6 +35,7 @@ const uint PAIRS_EACH = PAIRS * SUBGROUPS / LOCAL;
 shared f16vec4 staged_weights[TILE_ROWS * STRIDE];
 shared f16vec4 staged_inputs[TILE_COLUMNS * STRIDE];
 shared float results[SUBGROUPS * RESULTS];  // [subgroup][column][row]
+shared float factors[TILE_COLUMNS];
 
 f16vec4 halves(uint low, uint high) { return f16vec4(unpackFloat2x16(low), unpackFloat2x16(high)); }
 
@@ -64,6 +65,13 @@ vec2 result_pair(uint matrix, uint i) {
   return vec2(results[first], results[first + 1u]);
 }
 
+// Column in its matrix, and row, of the i-th of an invocation's pairs; r: the matrix among the subgroup's rows.
+uint pair_column(uint i) { return (gl_SubgroupInvocationID + i * (LOCAL / SUBGROUPS)) / (COOP_M / 2u); }
+uint pair_row(uint first_slot, uint r, uint i) {
+  const uint slot = first_slot + r % SUB_HALF * COOP_M + r / SUB_HALF * (TILE_ROWS / 2u);
+  return row_of(slot + 2u * ((gl_SubgroupInvocationID + i * (LOCAL / SUBGROUPS)) % (COOP_M / 2u)));
+}
+
 void main() {
   const uint sub_rows = TILE_ROWS / (SUB_ROWS * COOP_M);  // subgroups above each other
   const uint first_slot = gl_SubgroupID % sub_rows * SUB_HALF * COOP_M;
@@ -73,12 +81,15 @@ void main() {
   [[unroll]] for (uint i = 0u; i < SUB_ROWS * SUB_COLUMNS; i++)
     sums[i] = coopmat<float, gl_ScopeSubgroup, COOP_M, COOP_N, gl_MatrixUseAccumulator>(0.0);
 
-  fetch(0u, end);
-  for (uint i = 0u; i < STEPS; i++) {
+  for (uint i = gl_LocalInvocationID.x; i < TILE_COLUMNS; i += LOCAL)  // the loop's barriers come before they are needed
+    factors[i] = column_factor(min(first_column() + i, end - 1u));
+  const uint last_step = min((split() + 1u) * STEPS, ALL_STEPS) - 1u;
+  fetch(split() * STEPS, end);
+  for (uint i = split() * STEPS; i <= last_step; i++) {
     barrier();
     stage();
     barrier();
-    if (i + 1u < STEPS) fetch(i + 1u, end);
+    if (i < last_step) fetch(i + 1u, end);
     [[unroll]] for (uint k = 0u; k < TILE; k += COOP_K) {
       coopmat<float16_t, gl_ScopeSubgroup, COOP_M, COOP_K, gl_MatrixUseA> w[SUB_ROWS];
       [[unroll]] for (uint r = 0u; r < SUB_ROWS; r++) {
@@ -95,10 +106,18 @@ void main() {
     }
   }
 
+  // Reads of all pairs of a column of matrices come first: one wait for them all. Row counts are even.
   const uint mine = gl_SubgroupID * RESULTS;
   [[unroll]] for (uint c = 0u; c < SUB_COLUMNS; c++) {
+    const uint matrix_column = first_sub_column + c * COOP_N;
+#ifndef GATE_UP
+    vec2 loaded[MATRIX_SUB_ROWS * PAIRS_EACH];
+    [[unroll]] for (uint r = 0u; r < MATRIX_SUB_ROWS; r++)
+      [[unroll]] for (uint i = 0u; i < PAIRS_EACH; i++)
+        loaded[r * PAIRS_EACH + i] = load_pair(min(pair_row(first_slot, r, i), ROWS - 2u),
+                                               min(first_column() + matrix_column + pair_column(i), end - 1u));
+#endif
     [[unroll]] for (uint r = 0u; r < MATRIX_SUB_ROWS; r++) {
-      const uint slot = first_slot + r % SUB_HALF * COOP_M + r / SUB_HALF * (TILE_ROWS / 2u);
       coopMatStore(sums[r * SUB_COLUMNS + c], results, mine, COOP_M, gl_CooperativeMatrixLayoutColumnMajor);
       subgroupBarrier();
 #ifdef GATE_UP
@@ -107,24 +126,18 @@ void main() {
       subgroupBarrier();
       coopMatStore(sums[(r + SUB_HALF) * SUB_COLUMNS + c], results, mine, COOP_M, gl_CooperativeMatrixLayoutColumnMajor);
       subgroupBarrier();
-      [[unroll]] for (uint i = 0u; i < PAIRS_EACH; i++) {
-#else
-      [[dont_unroll]] for (uint i = 0u; i < PAIRS_EACH; i++) {
 #endif
-        const uint pair = gl_SubgroupInvocationID + i * (LOCAL / SUBGROUPS);
-        const uint column = first_column() + first_sub_column + c * COOP_N + pair / (COOP_M / 2u);
-        const uint row = row_of(slot + 2u * (pair % (COOP_M / 2u)));
+      [[unroll]] for (uint i = 0u; i < PAIRS_EACH; i++) {
+        const uint in_tile = matrix_column + pair_column(i), column = first_column() + in_tile, row = pair_row(first_slot, r, i);
         if (row < ROWS && column < end) {
-          const float factor = column_factor(column);
-          const vec2 result = factor * result_pair(mine, i);
+          const vec2 result = factors[in_tile] * result_pair(mine, i);
 #if defined(QKV)
-          finish_pair(row, column, result + vec2(bias(row), bias(row + 1u)));
+          finish_pair(row, column, result + vec2(bias(row), bias(row + 1u)), loaded[r * PAIRS_EACH + i]);
 #elif defined(GATE_UP)
-          finish(row, column, factor * gates[i].x, result.x);
-          if (row + 1u < ROWS) finish(row + 1u, column, factor * gates[i].y, result.y);
+          finish(row, column, factors[in_tile] * gates[i].x, result.x);
+          finish(row + 1u, column, factors[in_tile] * gates[i].y, result.y);
 #else
-          finish(row, column, result.x);
-          if (row + 1u < ROWS) finish(row + 1u, column, result.y);
+          finish_pair(row, split() * SPLIT_COLUMNS + column, result, loaded[r * PAIRS_EACH + i]);
 #endif
         }
       }

@@ -40,12 +40,13 @@ void main() {
   vec4 sums[8][2];  // [slot][group of columns]
   [[unroll]] for (uint s = 0u; s < 8u; s++) sums[s][0] = sums[s][1] = vec4(0.0);
 
-  fetch(0u, end);
-  for (uint i = 0u; i < STEPS; i++) {
+  const uint last_step = min((split() + 1u) * STEPS, ALL_STEPS) - 1u;
+  fetch(split() * STEPS, end);
+  for (uint i = split() * STEPS; i <= last_step; i++) {
     barrier();
     stage();
     barrier();
-    if (i + 1u < STEPS) fetch(i + 1u, end);
+    if (i < last_step) fetch(i + 1u, end);
     [[dont_unroll]] for (uint k = 0u; k < TILE; k++) {
       const vec4 w[2] = {staged_weights[k * (TILE_ROWS / 4u) + slot_quad],
                          staged_weights[k * (TILE_ROWS / 4u) + TILE_ROWS / 8u + slot_quad]};
@@ -78,8 +79,8 @@ void main() {
         finish(row, column, result.x, up.x);
         if (row + 1u < ROWS) finish(row + 1u, column, result.y, up.y);
 #else
-        finish(row, column, result.x);
-        if (row + 1u < ROWS) finish(row + 1u, column, result.y);
+        finish(row, split() * SPLIT_COLUMNS + column, result.x);
+        if (row + 1u < ROWS) finish(row + 1u, split() * SPLIT_COLUMNS + column, result.y);
 #endif
       }
     }

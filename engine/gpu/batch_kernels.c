@@ -8,7 +8,8 @@ enum { COLUMNS = 64, TILE_COLUMNS = 512 };
 enum { PREPARE_LOCAL = 128, TILE_FEATURES = 32, COOPMAT_FEATURES = 128 };
 enum { DOT_LOCAL = 64, DOT_FEATURES = 128 }; /* features staged at a time: small, for many workgroups a core */
 enum { ENOUGH_GROUPS = 96 };                 /* workgroups that keep a large GPU busy: a smaller tile otherwise */
-enum { ATTENTION_LOCAL = 128 };
+enum { SPLIT_STEPS = 8 };                    /* fewer steps for a workgroup that shares a tile would not pay */
+enum { ATTENTION_LOCAL = 128, SUM_LOCAL = 64 };
 
 typedef struct tile { /* results of a workgroup, features of a step; coopmat: cooperative matrices of a subgroup */
   uint32_t rows, columns, features, sub_rows, sub_columns;
@@ -89,7 +90,7 @@ uint32_t wisp_batch_input_floats(const wisp_kernel_context *context) {
   return has_room(context->caps) || context->caps->int_dot ? wisp_batch_input_stride(context, q > widest ? q : widest) : 0;
 }
 
-void wisp_batch_prepare(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
+static void prepare(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
   uint32_t *c = call->kernel.constants;
   call->kernel.shader = wisp_shader_find(has_room(context->caps) ? "prepare_subgroup" : "prepare");
   uint32_t kept[WISP_C_COUNT] = {0};
@@ -115,7 +116,8 @@ static uint32_t subgroups(const tile *t, const wvk_caps *caps) {
 /* Bytes of shared memory, and invocations. */
 static uint32_t shared_bytes(const tile *t, const wvk_caps *caps) {
   if (!t->sub_rows) return (t->rows + t->columns) * t->features * 4;
-  return (t->rows + t->columns) * (t->features + 8) * 2 + subgroups(t, caps) * caps->cooperative_m * caps->cooperative_n * 4;
+  return (t->rows + t->columns) * (t->features + 8) * 2 + subgroups(t, caps) * caps->cooperative_m * caps->cooperative_n * 4 +
+         t->columns * 4;
 }
 
 static uint32_t invocations(const tile *t, const wvk_caps *caps) {
@@ -130,16 +132,53 @@ static bool fits(const tile *t, const wvk_caps *caps) {
          inputs % local == 0;
 }
 
+/* Rows of all of op's matrices together. */
+static uint32_t op_rows(const wisp_op *op) {
+  uint32_t rows = 0;
+  for (uint32_t i = 0; i < op->matrix_count; i++) rows += op->matrices[i]->rows;
+  return rows;
+}
+
+/* Workgroups of a full batch. */
+static uint32_t tile_groups(const wisp_kernel_context *context, const tile *t, uint32_t rows) {
+  return (rows + t->rows - 1) / t->rows * ((context->activations.columns + t->columns - 1) / t->columns);
+}
+
+/* Too few of them to keep a large GPU busy. */
+static bool few_tiles(const wisp_kernel_context *context, const tile *t, uint32_t rows) {
+  return tile_groups(context, t, rows) < ENOUGH_GROUPS;
+}
+
 /* The largest tile of which there are enough, else the smallest; of several features the most that fit. */
-static tile choose_tile(const wisp_kernel_context *context, const tile *tiles, uint32_t count, uint32_t rows) {
-  const uint32_t columns = context->activations.columns;
-  const tile *chosen = NULL;
+static tile choose_tile(const wisp_kernel_context *context, uint32_t rows) {
+  const bool coopmat = has_coopmat(context->caps);
+  const tile *tiles = coopmat ? coopmat_tiles : float_tiles, *chosen = NULL;
+  const uint32_t count = coopmat ? sizeof coopmat_tiles / sizeof *coopmat_tiles : sizeof float_tiles / sizeof *float_tiles;
   for (const tile *t = tiles; t < tiles + count; t++) {
     if (!fits(t, context->caps) || (chosen && t->rows * t->columns == chosen->rows * chosen->columns)) continue;
     chosen = t;
-    if ((rows + t->rows - 1) / t->rows * ((columns + t->columns - 1) / t->columns) >= ENOUGH_GROUPS) break;
+    if (!few_tiles(context, t, rows)) break;
   }
   return *chosen;
+}
+
+/* Workgroups that share a tile where there are few. None of them is without features. */
+static uint32_t tile_splits(const wisp_kernel_context *context, const wisp_op *op) {
+  if (!wisp_batch_tiles(context, op) || !has_room(context->caps) || (op->kind != WISP_OP_ATTN_OUT && op->kind != WISP_OP_DOWN))
+    return 1;
+  const tile t = choose_tile(context, op_rows(op));
+  const uint32_t steps = (op->matrices[0]->cols + t.features - 1) / t.features;
+  if (!few_tiles(context, &t, op_rows(op)) || steps < 2 * SPLIT_STEPS) return 1;
+  const uint32_t most = steps / SPLIT_STEPS < WISP_TILE_SPLITS ? steps / SPLIT_STEPS : WISP_TILE_SPLITS;
+  const uint32_t each = (steps + most - 1) / most;
+  return (steps + each - 1) / each;
+}
+
+uint32_t wisp_batch_split_floats(const wisp_kernel_context *context) {
+  const uint32_t width = context->model->width;
+  if (!has_room(context->caps)) return 0;
+  const tile t = choose_tile(context, width);
+  return few_tiles(context, &t, width) ? WISP_TILE_SPLITS * width : 0;
 }
 
 static void set_coopmat(wisp_kernel *kernel, const wvk_caps *caps, uint32_t subgroups_each) {
@@ -150,9 +189,9 @@ static void set_coopmat(wisp_kernel *kernel, const wvk_caps *caps, uint32_t subg
   kernel->subgroup_size = caps->subgroup_size_control ? caps->subgroup_size : 0;
 }
 
-/* matrices: whose rows lie side by side. */
-static void set_dot(wisp_kernel_call *call, const wisp_kernel_context *context, uint32_t matrices) {
+static void set_dot(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
   uint32_t *c = call->kernel.constants;
+  const uint32_t matrices = op->kind == WISP_OP_GATE_UP ? 2 : 1; /* whose rows lie side by side */
   const uint32_t rows = DOT_LOCAL * (wisp_batch_wide(context->caps) ? WISP_BATCH_WIDE_ROWS : WISP_BATCH_ROWS) / matrices;
   c[WISP_C_LOCAL] = DOT_LOCAL;
   c[WISP_C_TILE] = DOT_FEATURES;
@@ -161,13 +200,12 @@ static void set_dot(wisp_kernel_call *call, const wisp_kernel_context *context, 
   call->items_each = WISP_BATCH_COLUMNS;
 }
 
-static void set_tile(wisp_kernel_call *call, const wisp_kernel_context *context, uint32_t matrices) {
+static void set_tile(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
   const wvk_caps *caps = context->caps;
   const bool coopmat = has_coopmat(caps);
   uint32_t *c = call->kernel.constants;
-  const uint32_t rows = matrices * c[WISP_C_ROWS];
-  const tile t = coopmat ? choose_tile(context, coopmat_tiles, sizeof coopmat_tiles / sizeof *coopmat_tiles, rows)
-                         : choose_tile(context, float_tiles, sizeof float_tiles / sizeof *float_tiles, rows);
+  const uint32_t rows = op_rows(op), splits = tile_splits(context, op);
+  const tile t = choose_tile(context, rows);
   c[WISP_C_LOCAL] = invocations(&t, caps);
   c[WISP_C_TILE] = t.features;
   c[WISP_C_TILE_ROWS] = t.rows;
@@ -177,11 +215,17 @@ static void set_tile(wisp_kernel_call *call, const wisp_kernel_context *context,
     c[WISP_C_SUB_COLUMNS] = t.sub_columns;
     set_coopmat(&call->kernel, caps, subgroups(&t, caps));
   }
-  call->groups_x = (rows + t.rows - 1) / t.rows;
+  c[WISP_C_SPLITS] = splits;
+  if (splits > 1) {
+    c[WISP_C_SPLIT_COLUMNS] = context->activations.split_columns;
+    c[WISP_C_Y] = context->activations.splits;
+    c[WISP_C_ADD] = 0;
+  }
+  call->groups_x = splits * ((rows + t.rows - 1) / t.rows);
   call->items_each = t.columns;
 }
 
-void wisp_batch_product(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
+static void product(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
   uint32_t *c = call->kernel.constants;
   const bool tiles = has_room(context->caps);
   const char *base = op->kind == WISP_OP_QKV ? "qkv" : op->kind == WISP_OP_GATE_UP ? "gate_up" : "residual";
@@ -193,7 +237,34 @@ void wisp_batch_product(wisp_kernel_call *call, const wisp_kernel_context *conte
   c[WISP_C_X_STRIDE] = wisp_batch_input_stride(context, c[WISP_C_COLS]);
   c[WISP_C_SLICES] = c[WISP_C_NORM] = c[WISP_C_EPSILON] = c[WISP_C_ROUND] = 0;
   call->column_items = 1;
-  (tiles ? set_tile : set_dot)(call, context, op->kind == WISP_OP_GATE_UP ? 2 : 1);
+  (tiles ? set_tile : set_dot)(call, context, op);
+}
+
+static void sum_splits(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
+  const uint32_t *c = call->kernel.constants;
+  const uint32_t kept[WISP_C_COUNT] = {
+      [WISP_C_LOCAL] = SUM_LOCAL,
+      [WISP_C_ROWS] = c[WISP_C_ROWS],
+      [WISP_C_X] = context->activations.splits,
+      [WISP_C_Y] = c[WISP_C_Y],
+      [WISP_C_ADD] = c[WISP_C_ADD],
+      [WISP_C_SPLITS] = tile_splits(context, op),
+      [WISP_C_SPLIT_COLUMNS] = context->activations.split_columns,
+  };
+  call->kernel.shader = wisp_shader_find("sum_splits");
+  memcpy(call->kernel.constants, kept, sizeof kept);
+  call->groups_x = (kept[WISP_C_ROWS] / 4 + SUM_LOCAL - 1) / SUM_LOCAL;
+  call->column_items = call->items_each = 1;
+}
+
+uint32_t wisp_batch_parts(const wisp_kernel_context *context, const wisp_op *op) {
+  return !wisp_batch_tiles(context, op) ? 1 : tile_splits(context, op) > 1 ? 3 : 2;
+}
+
+void wisp_batch_part(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, uint32_t part) {
+  static void (*const parts[])(wisp_kernel_call *, const wisp_kernel_context *, const wisp_op *) = {prepare, product,
+                                                                                                    sum_splits};
+  if (wisp_batch_tiles(context, op)) parts[part](call, context, op);
 }
 
 /* Bytes of shared memory for tiles of so many positions; as the shaders lay it out. */

@@ -20,10 +20,15 @@ const char *wisp_batch_tiles(const wisp_kernel_context *context, const wisp_op *
 uint32_t wisp_batch_input_stride(const wisp_kernel_context *context, uint32_t cols);
 uint32_t wisp_batch_input_floats(const wisp_kernel_context *context);
 
-/* Turns call, which is that of op's product with everything but its kernel set, into preparing the inputs, or into the product
- * itself by tiles. */
-void wisp_batch_prepare(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op);
-void wisp_batch_product(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op);
+/* Floats of a column of what workgroups that share a tile leave; 0 where none do. */
+uint32_t wisp_batch_split_floats(const wisp_kernel_context *context);
+
+/* How many dispatches make op's product in a batch: where it takes tiles its inputs are prepared before, and the sums of
+ * workgroups that share a tile added up behind it. */
+uint32_t wisp_batch_parts(const wisp_kernel_context *context, const wisp_op *op);
+
+/* Turns call, which is that of op's product with everything but its kernel set, into that part of it. */
+void wisp_batch_part(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, uint32_t part);
 
 /* Whether attention over a batch takes attention_tile; sets its kernel and grid. */
 bool wisp_batch_attention(wisp_kernel_call *call, const wisp_kernel_context *context);

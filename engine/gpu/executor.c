@@ -473,6 +473,8 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "form",
     "raw_k",
     "staged",
+    "splits",
+    "split_columns",
 };
 
 static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity) {

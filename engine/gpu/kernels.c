@@ -127,7 +127,8 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
   const wisp_model *m = context->model;
   wisp_activations *a = &context->activations;
   const uint32_t q = m->heads * m->head_size, kv = 2 * m->kv_heads * m->head_size;
-  *a = (wisp_activations){.columns = columns, .logit_columns = 16, .logit_stride = round_up(m->vocabulary, 4)};
+  *a = (wisp_activations){
+      .columns = columns, .split_columns = columns, .logit_columns = 16, .logit_stride = round_up(m->vocabulary, 4)};
   for (uint32_t i = 0; i < context->weights->head_parts; i++) a->candidate_stride += head_groups(context, i);
   uint32_t at = 0;
   const struct {
@@ -138,6 +139,7 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
       {&a->attention, columns * q},
       {&a->hidden, columns * (m->ffn_width > kv ? m->ffn_width : kv)},
       {&a->inputs, columns * wisp_batch_input_floats(context)},
+      {&a->splits, columns * wisp_batch_split_floats(context)},
       {&a->projected, m->blocks[0].attn_post_norm ? columns * m->width : 0},
       {&a->logits, a->logit_columns * a->logit_stride},
       {&a->candidates, a->logit_columns * a->candidate_stride * 2},
@@ -272,7 +274,7 @@ static void set_kv_store(wisp_kernel_call *call, const wisp_kernel_context *cont
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op, bool batch) {
   if (op->kind == WISP_OP_EMBED) return context->weights->embedding_parts;
   if (op->kind == WISP_OP_HEAD) return context->weights->head_parts;
-  return 1 + (batch && wisp_batch_tiles(context, op)) + norms_apart(context, op, batch) + stores_apart(context, op, batch) +
+  return (batch ? wisp_batch_parts(context, op) : 1) + norms_apart(context, op, batch) + stores_apart(context, op, batch) +
          (op->post_norm != NULL);
 }
 
@@ -409,8 +411,8 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
 
 wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
   if (!batch || !wisp_batch_tiles(context, op)) return call_for(context, op, part, batch);
-  wisp_kernel_call call = call_for(context, op, part ? part - 1 : 0, batch); /* part 0 prepares the inputs of part 1 */
-  if (part == 0) wisp_batch_prepare(&call, context, op);
-  if (part == 1) wisp_batch_product(&call, context, op);
+  const uint32_t first = wisp_batch_parts(context, op); /* of them make what call_for has as part 0 */
+  wisp_kernel_call call = call_for(context, op, part < first ? 0 : part - first + 1, batch);
+  if (part < first) wisp_batch_part(&call, context, op, part);
   return call;
 }

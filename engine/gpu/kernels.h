@@ -20,8 +20,10 @@ typedef struct wisp_activations {
   uint32_t attention;     /* [columns][heads * head_size] */
   uint32_t hidden;        /* [columns][ffn_width]; [columns][2 * kv_heads * head_size]: what kv_store takes */
   uint32_t inputs;        /* [columns][wisp_batch_input_floats]: of the tile kernels; only where they are taken */
-  uint32_t projected;     /* [columns][width]: what a post norm takes; only where there are some */
-  uint32_t logits;        /* [logit_columns][vocabulary rounded up to 4] */
+  uint32_t split_columns;
+  uint32_t splits;    /* [WISP_TILE_SPLITS][split_columns][width]: of workgroups that share a tile; only where some do */
+  uint32_t projected; /* [columns][width]: what a post norm takes; only where there are some */
+  uint32_t logits;    /* [logit_columns][vocabulary rounded up to 4] */
   uint32_t logit_stride;
   uint32_t candidates; /* (logit, id)[logit_columns][candidate_stride] */
   uint32_t candidate_stride;

@@ -54,22 +54,28 @@ void store_pair(uint at, vec2 pair) {
   data[at + 1u] = pair.y;
 }
 
-// Rows `row` and `row + 1`, row even, of token `column` of the batch: RoPE on q and k. A pair never crosses from q to k to v: head
-// sizes are even.
-vec2 turned_pair(uint row, uint column, vec2 pair) {
-  if (row >= Q_ROWS + KV_ROWS) return pair;
+// What finishing a pair reads, for those who ask for it early: cosine and sine of its angle.
+vec2 load_pair(uint row, uint column) {
+  if (row >= Q_ROWS + KV_ROWS) return vec2(1.0, 0.0);
   const uint angle = ROPE + (steps[WISP_STEP_POSITION] + column) * ROPE_STRIDE + row % HEAD_SIZE;
-  const float cosine = data[angle], sine = data[angle + 1u];
-  return vec2(pair.x * cosine - pair.y * sine, pair.x * sine + pair.y * cosine);
+  return vec2(data[angle], data[angle + 1u]);
 }
 
+// Rows `row` and `row + 1`, row even, of a token: RoPE on q and k. A pair never crosses from q to k to v: head sizes are even. turn: of
+// load_pair.
+vec2 turned_pair(uint row, vec2 pair, vec2 turn) {
+  if (row >= Q_ROWS + KV_ROWS) return pair;
+  return vec2(pair.x * turn.x - pair.y * turn.y, pair.x * turn.y + pair.y * turn.x);
+}
+vec2 turned_pair(uint row, uint column, vec2 pair) { return turned_pair(row, pair, load_pair(row, column)); }
+
 // The same, k and v into the KV slot; for one of q8_0 they wait as floats for kv_store.
-void finish_pair(uint row, uint column, vec2 pair) {
+void finish_pair(uint row, uint column, vec2 pair, vec2 turn) {
   if (RAW_K != 0u && row < Q_ROWS + KV_ROWS) {
     store_pair(column * Y_STRIDE + (row < Q_ROWS ? Y + row : RAW_K + row - Q_ROWS), pair);
     return;
   }
-  pair = turned_pair(row, column, pair);
+  pair = turned_pair(row, pair, turn);
   if (row < Q_ROWS) {
     store_pair(Y + column * Y_STRIDE + row, pair);
     return;
@@ -86,6 +92,8 @@ void finish_pair(uint row, uint column, vec2 pair) {
     kv[element / 2u] = pack_half(pair);
   }
 }
+
+void finish_pair(uint row, uint column, vec2 pair) { finish_pair(row, column, pair, load_pair(row, column)); }
 #else
 Matrix matrix_of_row(inout uint row) { return Matrix(LAYOUT0, QUANTS0, SCALES0); }
 #ifndef GATE_UP
@@ -112,6 +120,17 @@ layout(constant_id = WISP_C_ADD) const uint ADD = 1;
 void finish(uint row, uint column, float sum) {
   const uint y = Y + column * Y_STRIDE + row;
   data[y] = ADD == 1u ? data[y] + sum : sum;
+}
+
+// Rows `row` and `row + 1`, row even, in two steps, so that one waits for many reads at a time.
+vec2 load_pair(uint row, uint column) {
+  const uint y = Y + column * Y_STRIDE + row;
+  return ADD == 1u ? vec2(data[y], data[y + 1u]) : vec2(0.0);
+}
+void finish_pair(uint row, uint column, vec2 sums, vec2 before) {
+  const uint y = Y + column * Y_STRIDE + row;
+  data[y] = before.x + sums.x;
+  data[y + 1u] = before.y + sums.y;
 }
 #endif
 

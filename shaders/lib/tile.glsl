@@ -4,7 +4,8 @@
 // are numbered by slots; for GATE_UP the first half of them are rows of gate, the second half the same rows of up.
 // Inputs come from prepare.comp: [column][features padded to TILE], then a factor that is applied to the column's results.
 // Where there are fewer blocks of 32 weights in a step than invocations, two of these share one: an invocation fetches pieces.
-// LOCAL divides the pieces and the vectors of the inputs' tile. Grid: (ceil(ROWS / rows), ceil(columns / TILE_COLUMNS)).
+// SPLITS workgroups next to each other may share a tile, each with a run of the features, none of them without any.
+// LOCAL divides the pieces and the vectors of the inputs' tile. Grid: (SPLITS * ceil(ROWS / rows), ceil(columns / TILE_COLUMNS)).
 
 layout(constant_id = WISP_C_COLS) const uint COLS = 32;
 layout(constant_id = WISP_C_TILE) const uint TILE = 32;
@@ -12,11 +13,14 @@ layout(constant_id = WISP_C_TILE_ROWS) const uint TILE_ROWS = 64;
 layout(constant_id = WISP_C_TILE_COLUMNS) const uint TILE_COLUMNS = 64;
 layout(constant_id = WISP_C_X) const uint X = 0;
 layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 32;
+layout(constant_id = WISP_C_SPLITS) const uint SPLITS = 1;
+layout(constant_id = WISP_C_SPLIT_COLUMNS) const uint SPLIT_COLUMNS = 0;
 
 layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
 
 const uint ROW_BLOCKS = (COLS + 31u) / 32u;
-const uint STEPS = (COLS + TILE - 1u) / TILE;
+const uint ALL_STEPS = (COLS + TILE - 1u) / TILE;
+const uint STEPS = (ALL_STEPS + SPLITS - 1u) / SPLITS;       // of a workgroup
 const uint BLOCKS = TILE / 32u;                              // of a row in a step
 const uint PIECES = TILE_ROWS * BLOCKS < LOCAL ? 2u : 1u;    // of a block
 const uint PARTS = 8u / PIECES;                              // groups of 4 weights in a piece
@@ -51,7 +55,8 @@ const uint TILE_MATRIX_ROWS = TILE_ROWS / 2u;  // of one matrix
 #else
 const uint TILE_MATRIX_ROWS = TILE_ROWS;
 #endif
-uint row_of(uint slot) { return gl_WorkGroupID.x * TILE_MATRIX_ROWS + slot % TILE_MATRIX_ROWS; }
+uint split() { return gl_WorkGroupID.x % SPLITS; }
+uint row_of(uint slot) { return gl_WorkGroupID.x / SPLITS * TILE_MATRIX_ROWS + slot % TILE_MATRIX_ROWS; }
 
 uint first_column() { return gl_WorkGroupID.y * TILE_COLUMNS; }
 float column_factor(uint column) {

@@ -23,8 +23,9 @@ _Static_assert(BED_MODES == FEATURES + 7,
                "as the device is, three kinds, one for each feature, one without any, two of batches");
 
 /* All other fields of wisp_activations are places of arrays, in their order. */
-static const size_t figures[] = {offsetof(wisp_activations, columns), offsetof(wisp_activations, logit_columns),
-                                 offsetof(wisp_activations, logit_stride), offsetof(wisp_activations, candidate_stride)};
+static const size_t figures[] = {offsetof(wisp_activations, columns), offsetof(wisp_activations, split_columns),
+                                 offsetof(wisp_activations, logit_columns), offsetof(wisp_activations, logit_stride),
+                                 offsetof(wisp_activations, candidate_stride)};
 
 static bool is_figure(size_t field) {
   for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)

@@ -25,9 +25,11 @@ bool check_supported(const wisp_shader *shader, const wvk_caps *caps) {
 }
 
 bool check_wanted(const void *user, const wisp_shader *shader, wisp_op_kind kind) {
+  static const char *const helpers[] = {"prepare", "prepare_subgroup", "head_norm", "kv_store", "sum_splits"}; /* of others */
   const check_params *params = user;
-  return !params->filter || strstr(shader->name, params->filter) || strstr(wisp_op_name(kind), params->filter) ||
-         !strncmp(shader->name, "prepare", 7) || !strcmp(shader->name, "head_norm"); /* helpers of others */
+  for (size_t i = 0; i < sizeof helpers / sizeof *helpers; i++)
+    if (!strcmp(shader->name, helpers[i])) return true;
+  return !params->filter || strstr(shader->name, params->filter) || strstr(wisp_op_name(kind), params->filter);
 }
 
 /* Batches and positions. Those beyond a shape's columns are left out; positions are moved to fit its context, or left out where

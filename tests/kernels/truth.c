@@ -548,5 +548,8 @@ void truth_expect(truth *t, const bed_run *run) {
   if (run->batch && wisp_batch_tiles(&b->modes[run->mode], run->op)) {
     const uint32_t cols = run->op->matrices[0]->cols, stride = wisp_batch_input_stride(&b->modes[run->mode], cols);
     add_region(t, "prepared", BED_DATA, REGION_ANY, a->inputs, (uint64_t)run->columns * stride);
+    if (wisp_batch_parts(&b->modes[run->mode], run->op) > 2)
+      add_region(t, "splits", BED_DATA, REGION_ANY, a->splits,
+                 wisp_batch_split_floats(&b->modes[run->mode]) * (uint64_t)a->split_columns);
   }
 }
