@@ -447,13 +447,14 @@ static bool trusted_before(gpu_executor *e) {
   return passed;
 }
 
-/* Waits for the rest of the executor. */
+/* Waits for the rest of the executor; false: there is none. One that is being closed is compared all the same, so that the next
+ * start can do without. */
 static bool wait_until_opened(gpu_executor *e) {
   pthread_mutex_lock(&e->mutex);
   while (!e->opened && !e->closing) pthread_cond_wait(&e->changed, &e->mutex);
-  const bool closing = e->closing;
+  const bool opened = e->opened;
   pthread_mutex_unlock(&e->mutex);
-  return !closing;
+  return opened;
 }
 
 /* An error of the device has been logged, and comes back to whoever uses it next. */
