@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a process takes from its start to its first token: cold (nothing cached) and warm (Wisp's cache filled).
 
-    build/wisp convert --synthetic mobilellm-125m --type q4_0 -o /tmp/125m.gguf
-    bench/start_up.py --wisp build/wisp --model /tmp/125m.gguf --device vulkan --json FILE
+    build/wisp convert --synthetic mobilellm-125m --type q4_0 -o 125m.gguf
+    bench/start_up.py --wisp build/wisp --model 125m.gguf --device vulkan --json FILE
 
 Each repetition is two processes of `wisp run -n 1`: the first finds an empty cache folder, the second what the first left. The
 driver's own shader caches are off (NVIDIA, Mesa), the model file is in the page cache, as after its download. A process's time is
