@@ -253,6 +253,8 @@ text "bench prints floors" 'floors: reply .* to read .* to multiply'
 text "bench prints sessions" 'tg2x3 '
 good "bench --json -" "$bench" "${cpu[@]}" --synthetic mobilellm-125m --type q8_0 -p 4 -n 2 -r 1 --json -
 json "only JSON on stdout" 'len(d) == 2 and d[0]["model"] == "mobilellm-125m"'
+good "bench --start-up" "$bench" "${cpu[@]}" --synthetic tiny -p 4 -r 2 --start-up --json -
+json "a cold and a warm start" '[r["test"] for r in d] == ["start cold", "start warm"] and all(r["init_ms"] > 0 and r["first_token_ms"] > 0 for r in d)'
 
 # ---- No Vulkan -----------------------------------------------------------------------------------------------------
 bad "run on Vulkan without a driver" 1 "[Vv]ulkan" "${no_vulkan[@]}" "$wisp" run -m "$model" -p hi --device vulkan

@@ -69,6 +69,10 @@ if ! cmp -s "$work/plain.gguf" "$work/q4_0.gguf"; then pass; else fail "--plain"
 good "embedding of another type" "$wisp" convert "$work/tiny.gguf" -o "$work/x.gguf" --type q4_0 --embedding f16
 
 head -c 3000 "$0" >"$work/text"
+good "a synthetic model" "$wisp" convert --synthetic tiny -o "$work/synthetic.gguf" --type q8_0
+good "its file runs" "$wisp" run -m "$work/synthetic.gguf" --device cpu --raw -p "b c" -n 3 --json
+json "its file runs: three tokens, start-up told" 'len(d["ids"]) == 3 and any(s["name"] == "model file" for s in d["start_up"])'
+
 good "calibrate" "$wisp" calibrate -m "$model" -f "$work/text" -o "$work/importance.gguf" --window 32 --chunks 1
 good "convert with importance" "$wisp" convert "$model" -o "$work/model.gguf" --type w8a8 --importance "$work/importance.gguf" --json
 json "memory well under the model's size" 'd["peak_rss_bytes"] < d["source_bytes"] / 2'
@@ -82,6 +86,8 @@ echo "an old file" >"$work/old.gguf"
 to_old() { "$wisp" convert "$@" -o "$work/old.gguf"; }
 bad "no input" 2 "no model" "$wisp" convert -o "$work/old.gguf" --type q8_0
 bad "no output" 2 "-o FILE" "$wisp" convert "$work/tiny.gguf" --type q8_0
+bad "a model and a synthetic one" 2 "exclude" "$wisp" convert "$work/tiny.gguf" --synthetic tiny -o "$work/old.gguf" --type q8_0
+bad "no such shape" 2 "mammoth" "$wisp" convert --synthetic mammoth -o "$work/old.gguf" --type q8_0
 bad "no type" 2 "--type" to_old "$work/tiny.gguf"
 bad "unknown type" 2 "q3_x" to_old "$work/tiny.gguf" --type q3_x
 bad "two inputs" 2 "unexpected" to_old "$work/tiny.gguf" "$work/wide.gguf" --type q8_0

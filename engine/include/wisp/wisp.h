@@ -67,7 +67,7 @@ typedef enum wisp_log_level {
   WISP_LOG_DEBUG = 3  /* for people who work on Wisp */
 } wisp_log_level;
 
-/* text is one line without its newline, alive for the call. May come from any thread that calls the library. */
+/* text is one line without its newline, alive for the call. May come from any thread, those of the library included. */
 typedef void (*wisp_log_fn)(void *user, wisp_log_level level, const char *text);
 
 /* What the library needs of its host. Zeroed fields mean: no log, malloc and free. */
@@ -229,13 +229,13 @@ WISP_API uint32_t wisp_engine_pipelines(const wisp_engine *engine, wisp_pipeline
 /* How the engine runs, and what it took to get there. */
 typedef struct wisp_engine_stats {
   wisp_device_info device;
-  uint32_t threads;    /* CPU executor; 0 on Vulkan */
-  const char *choice;  /* what device "auto" chose and why; "" for other devices; the engine's */
-  const char *decode;  /* Vulkan: "persistent: ..." or "dispatches: why" (docs/performance.md); "" elsewhere; the engine's */
-  const char *kernels; /* CPU executor: the kernel set, "avx2" (docs/performance.md); "" on Vulkan */
-  double load_ms;      /* opening, checking and describing the file */
-  double init_ms;      /* device, upload, pipelines; Vulkan: what is left of the driver's part when the file is open included */
-  double driver_ms;    /* Vulkan: of it and load_ms, the driver's own creation of instance and device; may overlap load_ms */
+  uint32_t threads;      /* CPU executor; 0 on Vulkan */
+  const char *choice;    /* what device "auto" chose and why; "" for other devices; the engine's */
+  const char *decode;    /* Vulkan: "persistent: ..." or "dispatches: why" (docs/performance.md); "" elsewhere; the engine's */
+  const char *kernels;   /* CPU executor: the kernel set, "avx2" (docs/performance.md); "" on Vulkan */
+  double load_ms;        /* opening, checking and describing the file */
+  double init_ms;        /* device, upload, pipelines */
+  double driver_ms;      /* Vulkan: what instance and device took the driver, in part beside load_ms */
   uint64_t device_bytes; /* allocated now, all sessions included */
   uint64_t peak_device_bytes;
   uint32_t pipelines_built;                /* by the driver's compiler, since creation */
