@@ -90,8 +90,7 @@
 #define WISP_C_COOP_N 43
 #define WISP_C_COOP_K 44
 #define WISP_C_FORM 45   /* prepare, matmul_dot: WISP_FORM_* */
-#define WISP_C_RAW_K 46  /* qkv: DATA: [column][Y_STRIDE]: k as the product leaves it, and q: head_norm goes on; 0 = finished  \
-                          */
+#define WISP_C_RAW_K 46  /* qkv: DATA: [column][Y_STRIDE]: k not yet normed; nor is q then, head_norm goes on; 0 = no */
 #define WISP_C_STAGED 47 /* qkv in batches, kv_store: DATA: K and V as floats [column][2 * KV_HEADS * HEAD_SIZE], for q8_0 */
 #define WISP_C_SPLITS 48 /* residual by tiles: workgroups that share a tile's features; each leaves sums of its own */
 #define WISP_C_SPLIT_COLUMNS 49 /* columns from the sums of one to those of the next */
