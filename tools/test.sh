@@ -42,12 +42,12 @@ stage truth-cpu             2400 'build-release downloads' truth_set c
 stage truth-cpu-sets        2400 'build-release downloads' truth_sets --threads 2,1,3,8
 stage truth-lavapipe        2400 'build-release downloads' truth lavapipe "${few[@]}"
 stage truth-swiftshader     1800 'build-release downloads' truth swiftshader "${fewer[@]}"
-stage kernels-subgroup-4     900 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=128
+stage kernels-subgroup-4     900 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=128 WISP_CAPS=+int_dot
 stage kernels-subgroup-8     900 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=256
-stage kernels-subgroup-16    900 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=512
+stage kernels-subgroup-16    900 'build-release'           kernels lavapipe LP_NATIVE_VECTOR_WIDTH=512 WISP_CAPS=+int_dot
 stage kernels-tier0          900 'build-release'           kernels lavapipe WISP_CAPS=tier0
 stage kernels-swiftshader    900 'build-release downloads' kernels swiftshader
-stage kernels-validated      900 'build-release'           kernels lavapipe WISP_VALIDATE=1
+stage kernels-validated      900 'build-release'           kernels lavapipe WISP_VALIDATE=1 WISP_CAPS=+int_dot
 stage validation             600 'build-release downloads' validation
 stage unit-asan             1800 'build-asan downloads'    unit asan lavapipe '*/*'
 stage fuzz                   600 'build-asan'              fuzz
