@@ -217,6 +217,19 @@ json "the plan has ops" 'len(d["plan"]) > d["executed_blocks"] and {"name", "byt
 good "info of a shared shape" "$wisp" info --synthetic mobilellm-125m-ls --type q4_0 --json --plan prefill
 json "block sharing is told" 'd["executed_blocks"] == 2 * d["weight_blocks"] == d["kv_slots"]'
 
+good "info --kv q8_0" "$wisp" info "$model" --kv q8_0 --json
+json "8 bits are 17/32 of f16, padded, and no dispatch more" 'd["kv_type"] == "q8_0" and d["dispatches_per_token"] == 5 * d["executed_blocks"] + 3 and
+  d["kv_bytes_per_token"] == d["kv_slots"] * ((2 * d["kv_heads"] * d["head_size"] * 17 // 16 + 15) // 16 * 16)'
+bad "q8_0 for heads of 16" 1 "heads of 16 are no multiple" "$wisp" logits --device cpu --synthetic tiny --ids 1 --kv q8_0
+good "run --kv q8_0" "${ask[@]}" "${question[@]}" --kv q8_0 --save-state "$work/8-bit.state"
+text "answers with a cache of 8 bits" 'Paris'
+cp "$out" "$work/8-bit"
+good "a state of 8 bits" "${ask[@]}" "${question[@]}" --kv q8_0 --load-state "$work/8-bit.state"
+if cmp -s "$out" "$work/8-bit"; then pass; else fail "a state of 8 bits" "another answer"; fi
+head -c 600 "$0" >"$work/passage.txt"
+good "compare of two caches" "$wisp" compare "$model" --device cpu -f "$work/passage.txt" --window 32 --kv-b q8_0 --json
+json "8 bits cost little" 'd["kl_mean"] > 0 and d["kl_mean"] < 0.05'
+
 good "logits" "$wisp" logits "${cpu[@]}" -m "$model" --ids 1,2,3
 json "logits has its shape" 'd["ids"] == [1, 2, 3] and [len(r) for r in d["logits"]] == [len(d["logits"][0])] * 3'
 cp "$out" "$work/batch.json"
