@@ -104,10 +104,11 @@ void main() {
   if (id < HEAD_SIZE / 4u) {
     const uint subgroups = max(LOCAL / gl_SubgroupSize, 1u);
     float maximum = maxima[0];
-    for (uint i = 1u; i < subgroups; i++) maximum = max(maximum, maxima[i]);
+    [[unroll]] for (uint i = 1u; i < SUBGROUPS; i++) if (i < subgroups) maximum = max(maximum, maxima[i]);
     float total = 0.0;
     vec4 sum = vec4(0.0);
-    for (uint i = 0u; i < subgroups; i++) {
+    [[unroll]] for (uint i = 0u; i < SUBGROUPS; i++) {
+      if (i >= subgroups) break;
       const float weight = exp(maxima[i] - maximum);
       total += weight * totals[i];
       sum += weight * values[i * (HEAD_SIZE / 4u) + id];

@@ -15,7 +15,11 @@ layout(constant_id = WISP_C_QUANTS0) const uint QUANTS0 = 0;
 layout(constant_id = WISP_C_SCALES0) const uint SCALES0 = 0;
 layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
 
+#ifdef FUSED
+#include "lib/residual.glsl"
+#else
 layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
+#endif
 
 void main() {
   const uint element = 4u * gl_GlobalInvocationID.x;
@@ -28,6 +32,10 @@ void main() {
   const uvec4 v = weights4[m.quants + (block * block_vectors(m.layout_id) + part / parts) * 8u + row % 8u];
   const vec2 scale = block_scale(m, block * 8u + row % 8u, part >= 4u);
   const vec4 values = vector_part(m.layout_id, v, part % parts) * scale.x + scale.y;
+#ifdef FUSED  // one token, to the first half of the residual stream
+  [[unroll]] for (uint i = 0u; i < 4u; i++) if (element + i < COLS) residual[element + i] = to_fixed(SCALE * values[i]);
+#else
   const uint y = Y + column * Y_STRIDE + element;
   [[unroll]] for (uint i = 0u; i < 4u; i++) if (element + i < COLS) data[y + i] = SCALE * values[i];
+#endif
 }

@@ -38,10 +38,6 @@ layout(constant_id = WISP_C_ROPE_STRIDE) const uint ROPE_STRIDE = 8;
 layout(constant_id = WISP_C_BIAS) const uint BIAS = 0;
 layout(constant_id = WISP_C_ADD) const uint ADD = 1;
 layout(constant_id = WISP_C_GELU) const uint GELU = 0;
-layout(constant_id = WISP_C_ROW_BEGIN) const uint ROW_BEGIN = 0;
-layout(constant_id = WISP_C_CANDIDATES) const uint CANDIDATES = 0;
-layout(constant_id = WISP_C_CANDIDATE_STRIDE) const uint CANDIDATE_STRIDE = 0;
-layout(constant_id = WISP_C_CANDIDATE_BEGIN) const uint CANDIDATE_BEGIN = 0;
 
 #ifdef QKV
 #include "lib/kv.glsl"
@@ -50,7 +46,7 @@ layout(set = 0, binding = WISP_BIND_KV_WORD) writeonly buffer KvWord { uint kv[]
 layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
 layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
 
-#if defined(QKV) || defined(GATE_UP) || defined(HEAD)
+#if defined(QKV) || defined(GATE_UP)
 #define NORMED
 #endif
 
@@ -174,29 +170,6 @@ void main() {
       if (KV_TYPE == KV_F32) kv[element] = floatBitsToUint(value);
       else if (!odd) kv[element / 2u] = pack_half(vec2(value, partner));
     }
-  }
-#else  // HEAD
-  if (writes) data[Y + (column - push.first_column) * Y_STRIDE + ROW_BEGIN + row] = sums.x;
-  // Best of the workgroup's rows. Slice 0 of each tile holds 8 rows in neighbouring invocations.
-  float best = row < ROWS && !isnan(sums.x) ? sums.x : MINUS_INFINITY;
-  uint best_row = row;
-  [[unroll]] for (uint mask = 1u; mask < 8u; mask <<= 1) {
-    const float other = subgroupShuffleXor(best, mask);
-    const uint other_row = subgroupShuffleXor(best_row, mask);
-    if (other > best || (other == best && other_row < best_row)) {
-      best = other;
-      best_row = other_row;
-    }
-  }
-  barrier();
-  if (slice == 0u && id % 8u == 0u) scratch[id / (8u * SLICES)] = vec3(best, float(ROW_BEGIN + best_row), 0.0);
-  barrier();
-  if (id == 0u) {
-    vec2 winner = scratch[0].xy;
-    for (uint i = 1u; i < GROUP_ROWS / 8u; i++) if (scratch[i].x > winner.x) winner = scratch[i].xy;
-    const uint candidate = CANDIDATES + 2u * ((column - push.first_column) * CANDIDATE_STRIDE + CANDIDATE_BEGIN + gl_WorkGroupID.x);
-    data[candidate] = winner.x;
-    data[candidate + 1u] = winner.x == MINUS_INFINITY ? 0.0 : winner.y;
   }
 #endif
 }

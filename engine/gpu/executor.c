@@ -9,7 +9,9 @@
 #include "base/clock.h"
 #include "cpu/cpu.h"
 #include "gpu/batch_kernels.h"
+#include "gpu/fused.h"
 #include "gpu/pipelines.h"
+#include "gpu/token_check.h"
 
 wisp_status wisp_gpu_status(wvk_status status) {
   switch (status) {
@@ -149,7 +151,10 @@ static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **re
     }
   wisp_log(e->host, WISP_LOG_WARN, "%s: the driver refuses the kernel %s; using the plain variant",
            wvk_device_caps(e->device)->name, name);
-  e->context.refused |= refused;
+  if (e->context.fused)
+    e->context.fused = false; /* the kernels that they replace are there */
+  else
+    e->context.refused |= refused;
   wisp_activations_plan(&e->context, e->context.activations.columns); /* another head leaves other candidates */
   drop_from(e, first);
   return WISP_ERROR_UNSUPPORTED;
@@ -160,6 +165,7 @@ static wisp_status build_locked(gpu_executor *e, wisp_kv_type kv_type) {
   for (;;) {
     wisp_kernel_context context = e->context;
     context.kv_type = kv_type;
+    context.fused = e->context.fused && wisp_fused_fits(&context);
     const uint32_t first = e->pipeline_count;
     const int32_t added = collect_kernels(e, &context, ALL_BUT_BATCH_HEAD, reasons);
     if (added < 0)
@@ -231,13 +237,49 @@ static uint64_t kernels_hash(const gpu_executor *e) {
   return wisp_hash_end(&hash);
 }
 
+/* Logits of the fused kernels beside those of a dispatch for each op. */
+static wisp_status compare_fused(gpu_executor *e, float *logits, bool *agrees) {
+  const wisp_model *m = e->plan->model;
+  wisp_token_check checks[2] = {{.logits = logits}, {.logits = logits + (size_t)WISP_CHECK_TOKENS * m->vocabulary}};
+  for (int fused = 0; fused < 2; fused++) {
+    wisp_timeline *timeline;
+    e->context.fused = fused;
+    WISP_TRY(wisp_gpu_timeline_create(&timeline, &e->base, WISP_CHECK_TOKENS + 2, WISP_KV_F16));
+    const wisp_status status = wisp_token_check_run(timeline, m, &checks[fused]);
+    wisp_gpu_timeline_destroy(timeline);
+    if (status != WISP_OK) return status;
+  }
+  double nmse;
+  *agrees = wisp_token_check_agrees(m, &checks[0], &checks[1], &nmse);
+  if (!*agrees)
+    wisp_log(e->host, WISP_LOG_WARN, "%s: the fused kernels compute wrong results (NMSE %.3g, token %d for %d); using a "
+             "dispatch for each op", wvk_device_caps(e->device)->name, nmse, checks[1].next, checks[0].next);
+  return WISP_OK;
+}
+
+static wisp_status check_fused(gpu_executor *e) {
+  bool agrees = false;
+  if (!e->fuses) return WISP_OK;
+  const uint64_t floats = 2ull * WISP_CHECK_TOKENS * e->plan->model->vocabulary;
+  float *logits = wisp_host_alloc(e->host, floats, sizeof *logits);
+  if (!logits) return wisp_fail_memory(e->host, "check of the fused kernels", floats * sizeof *logits);
+  const wisp_status status = compare_fused(e, logits, &agrees);
+  wisp_host_free(e->host, logits);
+  e->context.fused = agrees;
+  return status;
+}
+
 static wisp_status check_kernels(gpu_executor *e) {
   const double begin = wisp_now_s();
   const uint64_t check = kernels_hash(e);
   const uint32_t refused = e->context.refused;
-  if (getenv("WISP_SHADER_DIR") == NULL && wisp_trust_has(&e->trust, check)) return WISP_OK;
+  if (getenv("WISP_SHADER_DIR") == NULL && wisp_trust_has(&e->trust, check)) {
+    e->context.fused = e->fuses;
+    return WISP_OK;
+  }
   WISP_TRY(wisp_gpu_selftest(e));
-  if (e->context.refused == refused) wisp_trust_add(&e->trust, check); /* a variant that was wrong is to be named each time */
+  WISP_TRY(check_fused(e));
+  if (e->context.refused == refused && e->context.fused == e->fuses) wisp_trust_add(&e->trust, check); /* a variant that was wrong is to be named each time */
   wisp_startup_add(e->startup, "self-test", begin, wisp_now_s());
   return WISP_OK;
 }
@@ -253,10 +295,21 @@ static wisp_status open_device(gpu_executor *e, const wisp_executor_params *para
   return wisp_gpu_status(wisp_gpu_open_wait(e->opening, &e->device));
 }
 
+/* Beside the kernels of single ops, which check them and take their place where they fail. */
+static wisp_status build_fused(gpu_executor *e) {
+  if (e->persistent.planned) return WISP_OK;
+  e->context.fused = wisp_fused_fits(&e->context);
+  const wisp_status status = wisp_gpu_build_pipelines(e, e->plan->kv_type);
+  e->fuses = e->context.fused; /* unless the driver refused */
+  e->context.fused = false;
+  return status;
+}
+
 static wisp_status build(gpu_executor *e) {
   bool built;
+  const wvk_caps *caps = wvk_device_caps(e->device);
   const double begin = wisp_now_s();
-  WISP_GPU_TRY(wvk_layout_create(&e->layout, e->device, WISP_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
+  WISP_GPU_TRY(wvk_layout_create(&e->layout, e->device, caps->storage_buffers < WISP_FUSED_BINDINGS ? WISP_BINDINGS : WISP_FUSED_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
   const double laid_out = wisp_now_s(); /* a driver may load its compiler here */
   wisp_startup_add(e->startup, "layout", begin, laid_out);
   load_cache(e);
@@ -265,6 +318,7 @@ static wisp_status build(gpu_executor *e) {
   wisp_startup_add(e->startup, "pipeline cache", laid_out, middle);
   if (!e->compile_only) WISP_TRY(wisp_persistent_open(e));
   WISP_TRY(wisp_gpu_build_pipelines(e, e->plan->kv_type));
+  WISP_TRY(build_fused(e));
   if (e->compile_only) WISP_TRY(wisp_gpu_build_batch_head(e, &e->context, &built));
   wisp_startup_add(e->startup, "pipelines", middle, wisp_now_s());
   return WISP_OK;
@@ -298,6 +352,10 @@ static wisp_status build_and_upload(gpu_executor *e, const wisp_executor_params 
   return status != WISP_OK ? status : e->built;
 }
 
+static const char *decode_path(const gpu_executor *e) {
+  return e->context.fused ? "fused: three dispatches a block" : atomic_load(&e->persistent.decode);
+}
+
 static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *params) {
   WISP_TRY(wisp_kernels_check(e->host, e->plan->model));
   WISP_TRY(open_device(e, params));
@@ -314,7 +372,7 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
   pthread_mutex_unlock(&e->mutex);
   if (!e->compile_only) wisp_persistent_expect(e);
   save_cache(e);
-  wisp_log(e->host, WISP_LOG_INFO, "decode: %s", atomic_load(&e->persistent.decode));
+  wisp_log(e->host, WISP_LOG_INFO, "decode: %s", decode_path(e));
   wisp_log(e->host, WISP_LOG_INFO, "vulkan:%u %s, tier %s, %s reductions, %u pipelines, %u of them compiled now",
            wvk_device_index(e->device), caps->name, wvk_caps_tier(caps), caps->subgroup_shuffle ? "subgroup" : "shared-memory",
            e->pipeline_count, wvk_device_counters(e->device).pipelines_built);
@@ -412,7 +470,7 @@ static void gpu_get_stats(wisp_executor *executor, wisp_engine_stats *stats) {
   const wvk_counters counters = wvk_device_counters(e->device);
   wisp_gpu_device_info(wvk_device_caps(e->device), wvk_device_index(e->device), &stats->device);
   stats->threads = 0;
-  stats->decode = atomic_load(&e->persistent.decode);
+  stats->decode = decode_path(e);
   stats->driver_ms = counters.instance_ms + counters.list_ms + counters.device_ms;
   stats->device_bytes = counters.allocated_bytes;
   stats->peak_device_bytes = counters.peak_allocated_bytes;
@@ -475,6 +533,9 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "staged",
     "splits",
     "split_columns",
+    "parts",
+    "ahead",
+    "down_ahead",
 };
 
 static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity) {

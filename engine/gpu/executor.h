@@ -41,6 +41,7 @@ struct gpu_executor {
   wvk_pipeline *pipelines[WISP_GPU_MAX_PIPELINES];
   uint32_t pipeline_count;
   wisp_persistent persistent;
+  bool fuses; /* the fused kernels are built; context.fused: and were compared with the others */
 };
 
 enum {
@@ -66,7 +67,7 @@ struct gpu_timeline {
   gpu_executor *executor;
   wisp_kernel_context context;
   uint64_t slot_bytes; /* of the KV cache, a multiple of the offset alignment */
-  wvk_buffer *kv, *data, *step, *tokens;
+  wvk_buffer *kv, *data, *step, *tokens, *residual;
   wvk_buffer *readback; /* [readback_columns][vocabulary] floats */
   uint32_t readback_columns;
   uint32_t head_columns;  /* that the head takes at a time where all logits are wanted */

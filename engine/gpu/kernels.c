@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gpu/batch_kernels.h"
+#include "gpu/fused.h"
 
 enum {
   EMBED_LOCAL = 64,
@@ -74,6 +75,7 @@ static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, 
   if (kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0) return false; /* its workgroups have fewer rows than a block */
   if (caps->subgroup_min < 8) return false;                                  /* 8 rows side by side meet by shuffles */
   if (needs_plain(context->model, kind)) return false;
+  if (kind == WISP_OP_HEAD) return wisp_team_fits(caps, context->model->width);
   if (kind != WISP_OP_ATTENTION) return true;
   const uint32_t head_size = context->model->head_size, team = head_size / 8; /* invocations that share a position */
   const uint32_t subgroups = DIRECT_ATTENTION_LOCAL / caps->subgroup_min;
@@ -97,7 +99,6 @@ typedef struct geometry {
 static geometry matrix_geometry(const wisp_kernel_context *context, wisp_op_kind kind, uint32_t rows, uint32_t cols) {
   const uint32_t blocks = wisp_layout_row_blocks(cols);
   if (takes_direct(context, kind, false)) {
-    if (rows > 8192) return (geometry){128, 4};
     /* As few rounds as 512 invocations allow; whole groups of 4 slices, so that shuffles can add them. */
     const uint32_t most = context->caps->max_workgroup >= 512 ? 64 : 32;
     const uint32_t rounds = (blocks + most - 1) / most, slices = round_up((blocks + rounds - 1) / rounds, 4);
@@ -120,6 +121,10 @@ static uint32_t row_groups(geometry g, uint32_t rows) {
 /* Workgroups of the head in decode, each leaves one candidate. */
 static uint32_t head_groups(const wisp_kernel_context *context, uint32_t part) {
   const uint32_t rows = context->weights->head[part].rows;
+  if (takes_direct(context, WISP_OP_HEAD, false)) {
+    const uint32_t each = wisp_team_head_rows(context->caps);
+    return (rows + each - 1) / each;
+  }
   return row_groups(matrix_geometry(context, WISP_OP_HEAD, rows, context->model->width), rows);
 }
 
@@ -272,6 +277,7 @@ static void set_kv_store(wisp_kernel_call *call, const wisp_kernel_context *cont
 }
 
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op, bool batch) {
+  if (!batch && context->fused) return wisp_fused_parts(context, op);
   if (op->kind == WISP_OP_EMBED) return context->weights->embedding_parts;
   if (op->kind == WISP_OP_HEAD) return context->weights->head_parts;
   return (batch ? wisp_batch_parts(context, op) : 1) + norms_apart(context, op, batch) + stores_apart(context, op, batch) +
@@ -385,6 +391,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     set_data(c, a->x, m->width, a->logits, a->logit_stride);
     set_norm(c, context, call.window->vectors[WISP_FINAL_NORM]);
     set_matrix(c, 0, &call.window->matrices[0]);
+    if (takes_direct(context, op->kind, batch)) wisp_team_head(&call, context);
     c[WISP_C_ROW_BEGIN] = call.window->row_begin;
     c[WISP_C_CANDIDATES] = a->candidates;
     c[WISP_C_CANDIDATE_STRIDE] = a->candidate_stride;
@@ -410,6 +417,11 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
 }
 
 wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch) {
+  if (!batch && context->fused) {
+    wisp_kernel_call call = call_for(context, op, part, false);
+    wisp_fused_call(&call, context, op, part);
+    return call;
+  }
   if (!batch || !wisp_batch_tiles(context, op)) return call_for(context, op, part, batch);
   const uint32_t first = wisp_batch_parts(context, op); /* of them make what call_for has as part 0 */
   wisp_kernel_call call = call_for(context, op, part < first ? 0 : part - first + 1, batch);

@@ -47,6 +47,7 @@ typedef struct wisp_kernel_call {
   wisp_kernel kernel;
   const wisp_window *window; /* of its block or vocabulary rows, NULL for none */
   uint32_t groups_x;
+  uint32_t residual; /* fused: the half of the residual stream that it reads */
   uint32_t column_items, items_each; /* what a workgroup takes items_each of: columns, or their queries of a KV head */
 } wisp_kernel_call;
 
@@ -61,6 +62,7 @@ typedef struct wisp_kernel_context {
   const wvk_caps *caps;
   wisp_activations activations;
   wisp_kv_type kv_type;
+  bool fused;       /* decode by the fused kernels (fused.h) */
   bool draws;       /* tokens are drawn at random, not the argmax */
   uint32_t refused; /* bit of each op kind whose subgroup variant this device does not get right; of WISP_OP_SAMPLE: the draw */
 } wisp_kernel_context;

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "gpu/executor.h"
+#include "gpu/fused.h"
 
 /* ---- Recording ---- */
 
@@ -17,29 +18,31 @@ static void bind_windows(gpu_timeline *t, wvk_commands *commands, const wisp_win
 }
 
 static wisp_status record_op(gpu_timeline *t, wvk_commands *commands, const wisp_op *op, uint32_t columns,
-                             const uint32_t push[WISP_PUSH_BYTES / 4]) {
-  for (uint32_t part = 0; part < wisp_kernel_parts(&t->context, op, columns > 1); part++) {
+                             uint32_t push[WISP_PUSH_BYTES / 4]) {
+  const uint32_t parts = wisp_kernel_parts(&t->context, op, columns > 1);
+  for (uint32_t part = 0; part < parts; part++) {
     const wisp_kernel_call call = wisp_kernel_for(&t->context, op, part, columns > 1);
     if (part) wvk_cmd_barrier(commands); /* a post norm reads what the first part wrote; windows share the data buffer */
     const wvk_pipeline *pipeline = wisp_gpu_pipeline(t->executor, &call.kernel);
     if (!pipeline) return wisp_fail(t->executor->host, WISP_ERROR_DEVICE, "kernel %s was not built", call.kernel.shader->name);
+    push[3] = call.residual;
     wvk_cmd_bind_pipeline(commands, pipeline);
     bind_windows(t, commands, call.window, op->kv_slot);
     wvk_cmd_push(commands, t->executor->layout, push, WISP_PUSH_BYTES);
     wvk_cmd_dispatch(commands, call.groups_x, wisp_kernel_groups_y(&call, columns), 1);
   }
-  wvk_cmd_barrier(commands);
+  if (parts) wvk_cmd_barrier(commands);
   return WISP_OK;
 }
 
 wisp_status wisp_gpu_record_op(gpu_timeline *t, wvk_commands *commands, const wisp_op *op, uint32_t first_column,
                                uint32_t columns) {
-  return record_op(t, commands, op, columns, (const uint32_t[WISP_PUSH_BYTES / 4]){first_column});
+  return record_op(t, commands, op, columns, (uint32_t[WISP_PUSH_BYTES / 4]){first_column});
 }
 
 wisp_status wisp_gpu_record_redraw(gpu_timeline *t, wvk_commands *commands) {
   const wisp_plan *plan = t->executor->plan;
-  return record_op(t, commands, &plan->ops[plan->op_count - 1], 1, (const uint32_t[WISP_PUSH_BYTES / 4]){[2] = 1});
+  return record_op(t, commands, &plan->ops[plan->op_count - 1], 1, (uint32_t[WISP_PUSH_BYTES / 4]){[2] = 1});
 }
 
 static void copy_logits(gpu_timeline *t, wvk_commands *commands, uint32_t columns, uint32_t to_column) {
@@ -120,6 +123,7 @@ static wisp_status create_buffers(gpu_timeline *t) {
       {"step", WISP_STEP_WORDS * 4, caps->max_storage_range, &t->step, WVK_MEMORY_SHARED},
       {"tokens", (t->base.context + 1ull) * 4, caps->max_storage_range, &t->tokens, WVK_MEMORY_SHARED},
       {"logits", (uint64_t)m->vocabulary * 4, caps->max_allocation, &t->readback, WVK_MEMORY_READBACK},
+      {"residual stream", 16ull * m->width, caps->max_storage_range, &t->residual, WVK_MEMORY_DEVICE},
   };
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
     if (buffers[i].bytes > buffers[i].limit || t->slot_bytes > caps->max_storage_range)
@@ -149,7 +153,8 @@ static wisp_status create_sets(gpu_timeline *t) {
   t->sets = wisp_host_alloc(e->host, e->weights.buffer_count, sizeof *t->sets);
   if (!t->sets) return wisp_fail_memory(e->host, "descriptor sets", e->weights.buffer_count * sizeof *t->sets);
   for (uint32_t i = 0; i < e->weights.buffer_count; i++) {
-    wvk_binding bindings[WISP_BINDINGS];
+    wvk_binding bindings[WISP_FUSED_BINDINGS];
+    bindings[WISP_BIND_RESIDUAL] = (wvk_binding){t->residual, 0, wvk_buffer_size(t->residual)};
     wisp_gpu_bindings(t, i, e->weights.ranges[i], t->slot_bytes, bindings);
     WISP_GPU_TRY(wvk_set_create(&t->sets[i], e->layout, bindings));
   }
@@ -184,6 +189,7 @@ wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *ex
   if (wanted && wanted < t->batch_limit) t->batch_limit = (uint32_t)wanted;
   wisp_status status = wisp_gpu_build_pipelines(e, kv_type);
   t->context.refused = e->context.refused;
+  t->context.fused = e->context.fused && wisp_fused_fits(&t->context);
   if (status == WISP_OK) status = create_buffers(t);
   if (status == WISP_OK) status = create_sets(t);
   if (status == WISP_OK) status = fill_rope(t);
@@ -205,7 +211,7 @@ void wisp_gpu_timeline_destroy(wisp_timeline *timeline) {
   for (uint32_t i = 0; t->sets && i < t->executor->weights.buffer_count; i++) wvk_set_destroy(&t->sets[i]);
   wisp_host_free(host, t->sets);
   wisp_persistent_timeline_close(t);
-  wvk_buffer **buffers[] = {&t->kv, &t->data, &t->step, &t->tokens, &t->readback};
+  wvk_buffer **buffers[] = {&t->kv, &t->data, &t->step, &t->tokens, &t->readback, &t->residual};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) wvk_buffer_destroy(buffers[i]);
   wisp_host_free(host, t);
 }

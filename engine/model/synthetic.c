@@ -27,6 +27,7 @@ static const shape shapes[] = {
     {"tiny", 3, 1, 64, 4, 2, 16, 96, 300, 512, 1e4f},
     {"tiny-ls", 3, 2, 64, 4, 2, 16, 96, 300, 512, 1e4f},
     {"tiny-32", 3, 1, 96, 3, 1, 32, 96, 300, 512, 1e4f},
+    {"tiny-32-ls", 3, 2, 96, 3, 1, 32, 96, 300, 512, 1e4f},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -44,6 +45,7 @@ static const char *const names[SHAPES + 1] = {
     "tiny",
     "tiny-ls",
     "tiny-32",
+    "tiny-32-ls",
     NULL,
 };
 

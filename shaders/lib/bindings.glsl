@@ -15,6 +15,7 @@ layout(push_constant) uniform Push {
   uint first_column;
   uint kv_stride;  // persistent: uvec4 from slot to slot of the KV cache
   uint moved;      // draw: 1: the step has moved on already, the token is its last one
+  uint residual;   // fused: the half of the residual stream that an op reads
 } push;
 
 #define MINUS_INFINITY uintBitsToFloat(0xff800000u)

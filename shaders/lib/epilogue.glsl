@@ -70,7 +70,7 @@ vec2 turned_pair(uint row, vec2 pair, vec2 turn) {
 vec2 turned_pair(uint row, uint column, vec2 pair) { return turned_pair(row, pair, load_pair(row, column)); }
 
 // The same, k and v into the KV slot; for one of q8_0 they wait as floats for kv_store.
-void finish_pair(uint row, uint column, vec2 pair, vec2 turn) {
+void finish_pair(uint row, uint column, uint position, vec2 pair, vec2 turn) {
   if (RAW_K != 0u && row < Q_ROWS + KV_ROWS) {
     store_pair(column * Y_STRIDE + (row < Q_ROWS ? Y + row : RAW_K + row - Q_ROWS), pair);
     return;
@@ -84,7 +84,7 @@ void finish_pair(uint row, uint column, vec2 pair, vec2 turn) {
     store_pair(STAGED + column * 2u * KV_ROWS + (row - Q_ROWS), pair);
     return;
   }
-  const uint element = (steps[WISP_STEP_POSITION] + column) * 2u * KV_ROWS + (row - Q_ROWS);
+  const uint element = position * 2u * KV_ROWS + (row - Q_ROWS);
   if (KV_TYPE == KV_F32) {
     kv[element] = floatBitsToUint(pair.x);
     kv[element + 1u] = floatBitsToUint(pair.y);
@@ -93,6 +93,9 @@ void finish_pair(uint row, uint column, vec2 pair, vec2 turn) {
   }
 }
 
+void finish_pair(uint row, uint column, vec2 pair, vec2 turn) {
+  finish_pair(row, column, steps[WISP_STEP_POSITION] + column, pair, turn);
+}
 void finish_pair(uint row, uint column, vec2 pair) { finish_pair(row, column, pair, load_pair(row, column)); }
 #else
 Matrix matrix_of_row(inout uint row) { return Matrix(LAYOUT0, QUANTS0, SCALES0); }

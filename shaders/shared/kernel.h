@@ -14,6 +14,8 @@
 #define WISP_BIND_STEP 6         /* uint[WISP_STEP_WORDS] */
 #define WISP_BIND_TOKENS 7       /* uint[context + 1]: the timeline's token ids by position */
 #define WISP_BINDINGS 8
+#define WISP_BIND_RESIDUAL 8 /* int64[2][width]: the residual stream of the fused kernels, 32 bits behind the point */
+#define WISP_FUSED_BINDINGS 9
 #define WISP_DYNAMIC_MASK 15
 
 /* Step buffer: all that changes from token to token. */
@@ -94,7 +96,10 @@
 #define WISP_C_STAGED 47 /* qkv in batches, kv_store: DATA: K and V as floats [column][2 * KV_HEADS * HEAD_SIZE], for q8_0 */
 #define WISP_C_SPLITS 48 /* residual by tiles: workgroups that share a tile's features; each leaves sums of its own */
 #define WISP_C_SPLIT_COLUMNS 49 /* columns from the sums of one to those of the next */
-#define WISP_C_COUNT 50
+#define WISP_C_PARTS 50  /* team, attention_fused: units of a block of 32 weights: 1, 2 or 4 */
+#define WISP_C_AHEAD 51  /* team: rounds whose weights are loaded at a time, 1 to 4; of down: before the inputs are there, 0 to 4 */
+#define WISP_C_DOWN_AHEAD 52
+#define WISP_C_COUNT 53
 
 /* What prepare makes of a column's inputs, before (factor, zero point, 2 unused). Codes: [block of 32][plane of bytes][32],
  * then of each block the step, as a float, the sums of the inputs of both halves in steps, and one unused. */
@@ -106,7 +111,7 @@
 #define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 
 /* Push constants: fixed when recorded, the same for every token. */
-#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample, draw), kv_stride (persistent), moved (draw), 1 unused */
+#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample, draw), kv_stride (persistent), moved (draw), residual (fused) */
 
 /* Shared memory for the inputs of decode's matrix kernels, in floats: 14 KiB of tier T0's 16. */
 #define WISP_TILE_FLOATS 3584
