@@ -252,8 +252,10 @@ static wisp_status compare_fused(gpu_executor *e, float *logits, bool *agrees) {
   double nmse;
   *agrees = wisp_token_check_agrees(m, &checks[0], &checks[1], &nmse);
   if (!*agrees)
-    wisp_log(e->host, WISP_LOG_WARN, "%s: the fused kernels compute wrong results (NMSE %.3g, token %d for %d); using a "
-             "dispatch for each op", wvk_device_caps(e->device)->name, nmse, checks[1].next, checks[0].next);
+    wisp_log(e->host, WISP_LOG_WARN,
+             "%s: the fused kernels compute wrong results (NMSE %.3g, token %d for %d); using a "
+             "dispatch for each op",
+             wvk_device_caps(e->device)->name, nmse, checks[1].next, checks[0].next);
   return WISP_OK;
 }
 
@@ -279,7 +281,8 @@ static wisp_status check_kernels(gpu_executor *e) {
   }
   WISP_TRY(wisp_gpu_selftest(e));
   WISP_TRY(check_fused(e));
-  if (e->context.refused == refused && e->context.fused == e->fuses) wisp_trust_add(&e->trust, check); /* a variant that was wrong is to be named each time */
+  if (e->context.refused == refused && e->context.fused == e->fuses)
+    wisp_trust_add(&e->trust, check); /* a variant that was wrong is to be named each time */
   wisp_startup_add(e->startup, "self-test", begin, wisp_now_s());
   return WISP_OK;
 }
@@ -309,7 +312,9 @@ static wisp_status build(gpu_executor *e) {
   bool built;
   const wvk_caps *caps = wvk_device_caps(e->device);
   const double begin = wisp_now_s();
-  WISP_GPU_TRY(wvk_layout_create(&e->layout, e->device, caps->storage_buffers < WISP_FUSED_BINDINGS ? WISP_BINDINGS : WISP_FUSED_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
+  WISP_GPU_TRY(wvk_layout_create(&e->layout, e->device,
+                                 caps->storage_buffers < WISP_FUSED_BINDINGS ? WISP_BINDINGS : WISP_FUSED_BINDINGS,
+                                 WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));
   const double laid_out = wisp_now_s(); /* a driver may load its compiler here */
   wisp_startup_add(e->startup, "layout", begin, laid_out);
   load_cache(e);

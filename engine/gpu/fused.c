@@ -80,7 +80,8 @@ bool wisp_team_fits(const wvk_caps *caps, uint32_t cols) {
 
 /* matvec_team.comp's geometry: rows a workgroup, all of whose tiles have a subgroup to add them up; as many teams as there are
  * invocations for and tiles keep busy in as few rounds; weights of several rounds at a time where registers last. */
-static void set_team(uint32_t *c, const wvk_caps *caps, uint32_t rows, const wisp_placed *matrix, uint32_t matrices, uint32_t parts) {
+static void set_team(uint32_t *c, const wvk_caps *caps, uint32_t rows, const wisp_placed *matrix, uint32_t matrices,
+                     uint32_t parts) {
   const uint32_t team = 8 * divide_up(c[WISP_C_COLS], 32) * parts, most = TEAM_LOCAL / team;
   const uint32_t rounds = divide_up(rows / 8, most), fit = WORDS_AHEAD / (matrices * unit_words(matrix, parts));
   uint32_t ahead = rounds < MOST_AHEAD ? rounds : MOST_AHEAD;

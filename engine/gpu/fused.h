@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Decode with three dispatches a block: attention goes on with its heads' share of the output projection, gate_up with its hidden
- * units' share of down, and both add what they made to a residual stream of integers (shaders/lib/residual.glsl). attn_out and down
- * then take no dispatch of their own. Prompts are not concerned. */
+ * Decode with three dispatches a block: attention goes on with its heads' share of the output projection, gate_up with its
+ * hidden units' share of down, and both add what they made to a residual stream of integers (shaders/lib/residual.glsl).
+ * attn_out and down then take no dispatch of their own. Prompts are not concerned. */
 #ifndef WISP_GPU_FUSED_H
 #define WISP_GPU_FUSED_H
 
 #include "gpu/kernels.h"
 
-/* Whether model and device take the fused kernels: 64-bit atomics, subgroups of at least 8, nine storage buffers; a block without
- * head or post norms and without rounded activations. On by default on discrete GPUs; WISP_FUSED=0 or 1 in the environment
- * overrides. */
+/* Whether model and device take the fused kernels: 64-bit atomics, subgroups of at least 8, nine storage buffers; a block
+ * without head or post norms and without rounded activations. On by default on discrete GPUs; WISP_FUSED=0 or 1 in the
+ * environment overrides. */
 bool wisp_fused_fits(const wisp_kernel_context *context);
 
 /* As wisp_kernel_parts and wisp_kernel_for in decode, where context->fused. op has one of the kinds that are there for both. */

@@ -96,8 +96,9 @@
 #define WISP_C_STAGED 47 /* qkv in batches, kv_store: DATA: K and V as floats [column][2 * KV_HEADS * HEAD_SIZE], for q8_0 */
 #define WISP_C_SPLITS 48 /* residual by tiles: workgroups that share a tile's features; each leaves sums of its own */
 #define WISP_C_SPLIT_COLUMNS 49 /* columns from the sums of one to those of the next */
-#define WISP_C_PARTS 50  /* team, attention_fused: units of a block of 32 weights: 1, 2 or 4 */
-#define WISP_C_AHEAD 51  /* team: rounds whose weights are loaded at a time, 1 to 4; of down: before the inputs are there, 0 to 4 */
+#define WISP_C_PARTS 50         /* team, attention_fused: units of a block of 32 weights: 1, 2 or 4 */
+#define WISP_C_AHEAD                                                                                                           \
+  51 /* team: rounds whose weights are loaded at a time, 1 to 4; of down: before the inputs are there, 0 to 4 */
 #define WISP_C_DOWN_AHEAD 52
 #define WISP_C_COUNT 53
 
@@ -111,7 +112,8 @@
 #define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 
 /* Push constants: fixed when recorded, the same for every token. */
-#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample, draw), kv_stride (persistent), moved (draw), residual (fused) */
+#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample, draw), kv_stride (persistent), moved (draw), residual (fused)   \
+                            */
 
 /* Shared memory for the inputs of decode's matrix kernels, in floats: 14 KiB of tier T0's 16. */
 #define WISP_TILE_FLOATS 3584

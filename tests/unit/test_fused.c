@@ -9,7 +9,8 @@
 enum { TOKENS = 70, VOCABULARY = 300, BLOCKS = 3 };
 
 /* Logits of TOKENS tokens, one by one; what decode says; dispatches of the last token. */
-static uint64_t decode(const char *fused, const char *shape, const char *type, wisp_kv_type kv, float *logits, char *decode_path) {
+static uint64_t decode(const char *fused, const char *shape, const char *type, wisp_kv_type kv, float *logits,
+                       char *decode_path) {
   fixture f;
   setenv("WISP_FUSED", fused, 1);
   wisp_engine_params params = fixture_params(&f, "vulkan", shape);
@@ -66,8 +67,7 @@ static void compare(const char *shape, const char *type, wisp_kv_type kv, uint32
 Test(fused, logits_are_those_of_single_ops) {
   static const char *const types[] = {"f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q8_0"};
   const bool must = must_fuse();
-  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-    compare("tiny-32", types[i], WISP_KV_F32, BLOCKS, must, 1e-9);
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++) compare("tiny-32", types[i], WISP_KV_F32, BLOCKS, must, 1e-9);
   compare("tiny-32-ls", "q8_0", WISP_KV_F32, 2 * BLOCKS, must, 1e-9);
   compare("tiny-32", "q4_0", WISP_KV_F16, BLOCKS, must, 1e-6); /* a last bit can become one of f16 */
 }
