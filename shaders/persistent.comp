@@ -12,7 +12,7 @@
 // Two mailboxes take turns: a workgroup writes one again only when all have answered its last use (each has rows of gate_up).
 // A team of 4 * SLICES invocations takes 4 neighbouring rows, an invocation one of them and every SLICES-th unit: a block of 32
 // weights, or one of the PARTS of it.
-// Those weights are asked for a block ahead, and kept where the same block is executed again.
+// Those weights are asked for STREAM units ahead: a whole block where that fits, which is then kept if the block is executed again.
 // A mail that does not come within SPINS looks sets steps[WISP_STEP_FAILED]; every workgroup then ends.
 #pragma use_vulkan_memory_model
 #extension GL_GOOGLE_include_directive : require
@@ -76,11 +76,8 @@ layout(constant_id = WISP_P_PARTS + 1) const uint ATTN_OUT_PARTS = 1;
 layout(constant_id = WISP_P_PARTS + 2) const uint GATE_UP_PARTS = 1;
 layout(constant_id = WISP_P_PARTS + 3) const uint DOWN_PARTS = 1;
 layout(constant_id = WISP_P_PARTS + 4) const uint HEAD_PARTS = 1;
-layout(constant_id = WISP_P_HOLD) const uint QKV_HOLD = 0;
-layout(constant_id = WISP_P_HOLD + 1) const uint ATTN_OUT_HOLD = 0;
-layout(constant_id = WISP_P_HOLD + 2) const uint GATE_UP_HOLD = 0;
-layout(constant_id = WISP_P_HOLD + 3) const uint DOWN_HOLD = 0;
-const uint HEAD_HOLD = 0;
+layout(constant_id = WISP_P_STREAM) const uint STREAM = 1;
+layout(constant_id = WISP_P_ACROSS) const uint ACROSS = 1;
 layout(constant_id = WISP_P_AHEAD) const uint AHEAD = 2;
 layout(constant_id = WISP_P_SPLIT) const uint SPLIT = 64;
 layout(constant_id = WISP_P_SPLITS) const uint SPLITS = 1;
@@ -121,13 +118,21 @@ PHASE(GATE_UP, FFN_WIDTH, WIDTH, GATE_UP_SLICES, 2u)
 PHASE(DOWN, WIDTH, FFN_WIDTH, DOWN_SLICES, 1u)
 PHASE(HEAD, VOCABULARY, WIDTH, HEAD_SLICES, 1u)
 
-#define INPUT_STRIDE 36u  // of blocks of 32 inputs: neighbouring slices read different banks
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+const uint ATTN_OUT_BEGIN = QKV_ROUNDS * QKV_UNIT_ROUNDS;  // in a block's units
+const uint GATE_UP_BEGIN = ATTN_OUT_BEGIN + ATTN_OUT_ROUNDS * ATTN_OUT_UNIT_ROUNDS;
+const uint DOWN_BEGIN = GATE_UP_BEGIN + GATE_UP_ROUNDS * GATE_UP_UNIT_ROUNDS;
+const uint STREAM_UNITS = DOWN_BEGIN + DOWN_ROUNDS * DOWN_UNIT_ROUNDS;
+const uint STREAM_END = CEIL(STREAM_UNITS, STREAM) * STREAM;  // so that each block's first unit lies in stream[0]
+const uint QKV_BEGIN = 0u;
+
+#define INPUT_STRIDE 9u  // vec4 of a block of 32 inputs: neighbouring slices read different banks
 const uint WIDEST = MAX(MAX(WIDTH, Q_ROWS), FFN_WIDTH);
 const uint BLOCK_PARTIALS = MAX(MAX(QKV_PARTIALS, ATTN_OUT_PARTIALS), MAX(GATE_UP_PARTIALS, DOWN_PARTIALS));
 const uint PARTIALS = MAX(BLOCK_PARTIALS, HEAD_PARTIALS);
 
-shared float inputs[CEIL(WIDEST, 32u) * INPUT_STRIDE];
+shared vec4 inputs[CEIL(WIDEST, 32u) * INPUT_STRIDE];
 shared float partials[PARTIALS];           // [slot][subgroup of the team][row]
 shared float squares[SUBGROUPS];
 shared vec2 softmaxes[SUBGROUPS];          // (maximum, total)
@@ -331,11 +336,8 @@ void main() {
   const uint position = steps[WISP_STEP_POSITION] + steps[WISP_STEP_COUNT] - 1u, serial = steps[WISP_STEP_SERIAL];
   if (steps[WISP_STEP_FAILED] != 0u) return;
   if (id == 0u) failed = 0u;
-  for (uint i = id; i < CEIL(WIDEST, 32u) * INPUT_STRIDE; i += LOCAL) inputs[i] = 0.0;  // what pads a last block
-  load_qkv(FIRST);
-  load_attn_out(FIRST);
-  load_gate_up(FIRST);
-  load_down(FIRST);
+  for (uint i = id; i < CEIL(WIDEST, 32u) * INPUT_STRIDE; i += LOCAL) inputs[i] = vec4(0.0);  // what pads a last block
+  [[unroll]] for (uint n = 0u; n < STREAM; n++) ask(n, STREAM_END, FIRST, FIRST, false);
   const uint splits = split_count(position + 1u);
   const uint turn = ROPE + position * ROPE_STRIDE + result_row(0u) % HEAD_SIZE / 2u * 2u;
   const vec2 angle = vec2(data[turn], data[turn + 1u]);
@@ -348,7 +350,8 @@ void main() {
   for (uint block = 0u; block < BLOCKS; block++) {
     const uint window = FIRST + block / REPEAT * STRIDE;
     const uint next = FIRST + (block + 1u) / REPEAT * STRIDE;
-    const bool load_next = block + 1u < BLOCKS && (block + 1u) % REPEAT == 0u;
+    const bool last = block + 1u == BLOCKS, load_next = !last && (block + 1u) % REPEAT == 0u;
+    const bool more = STREAM < STREAM_UNITS ? !last : load_next;  // a block that is held whole stays for its next execution
     const uint previous = mailbox, previous_tag = tag;
     mailbox = block % 2u * MAILBOX;
     tag = serial * (BLOCKS + 1u) + block + 1u;
@@ -358,8 +361,7 @@ void main() {
     MEET
     if (load_next) take_norm(next + ATTN_NORM, attn_norm);
     if (AHEAD > 2u) load_attention(block, position + 1u, splits);
-    run_qkv(window);
-    if (load_next) load_qkv(next);
+    run_qkv(window, next, more);
     barrier();
     finish_qkv(block, position, window, angle);
 
@@ -368,8 +370,7 @@ void main() {
 
     stage_received(mailbox + ATTENTION_MAIL, Q_ROWS);
     MEET
-    run_attn_out(window);
-    if (load_next) load_attn_out(next);
+    run_attn_out(window, next, more);
     barrier();
     finish_attn_out();
 
@@ -377,25 +378,25 @@ void main() {
     stage_normed(ffn_norm);
     MEET
     if (load_next) take_norm(next + FFN_NORM, ffn_norm);
-    run_gate_up(window);
-    if (load_next) load_gate_up(next);
+    run_gate_up(window, next, more);
     barrier();
     finish_gate_up();
 
     stage_received(mailbox + HIDDEN_MAIL, FFN_WIDTH);
     MEET
-    run_down(window);
-    if (load_next) load_down(next);
+    run_down(window, next, more);
+    [[unroll]] for (uint n = STREAM_UNITS; n < STREAM_END; n++) ask(n + STREAM, DOWN_BEGIN, window, next, more);
     barrier();
     finish_down();
   }
 
   float final_norm[WISP_P_SHARE];
   take_norm(HEAD + FINAL_NORM, final_norm);
+  ask_head(0u);
   add_received(mailbox + DOWN_MAIL, tag);
   stage_normed(final_norm);
   MEET
-  run_head(HEAD);
+  run_head();
   barrier();
   tag = serial * (BLOCKS + 1u) + BLOCKS + 1u;
   finish_head();

@@ -85,16 +85,18 @@ static int32_t collect_kernels(gpu_executor *e, const wisp_kernel_context *conte
   return (int32_t)(e->pipeline_count - before);
 }
 
-/* With WISP_SHADER_DIR set, a build that has the compiler takes the GLSL of that folder instead of the embedded SPIR-V. */
-static void compile_at_run_time(const gpu_executor *e, wvk_pipeline_params *params, const wisp_shader *shader) {
+uint32_t *wisp_gpu_choose_spirv(const gpu_executor *e, wvk_pipeline_params *params, const wisp_shader *shader) {
   const char *directory = getenv("WISP_SHADER_DIR");
-  if (!directory || shader->needs & WISP_NEEDS_COOPMAT) return; /* which the compiler at hand may not know */
   const wvk_host host = wisp_gpu_host(e->host);
-  uint32_t *spirv;
-  size_t bytes;
-  if (!wvk_glsl_compile(&host, directory, shader->source, shader->defines, &spirv, &bytes)) return;
-  params->spirv = spirv;
-  params->spirv_bytes = bytes;
+  uint32_t *compiled = NULL;
+  params->spirv = shader->spirv;
+  params->spirv_bytes = shader->bytes;
+  if (!directory || shader->needs & WISP_NEEDS_COOPMAT) return NULL; /* which the compiler at hand may not know */
+  if (wvk_glsl_compile(&host, directory, shader->source, shader->defines, &compiled, &params->spirv_bytes))
+    params->spirv = compiled;
+  else
+    params->spirv_bytes = shader->bytes;
+  return compiled;
 }
 
 static uint32_t cores(void) {
@@ -105,23 +107,21 @@ static uint32_t cores(void) {
 /* Builds those from first on; results[i] of pipeline first + i. */
 static wvk_status build_from(gpu_executor *e, uint32_t first, wvk_status *results) {
   wvk_pipeline_params params[WISP_GPU_MAX_PIPELINES];
+  uint32_t *compiled[WISP_GPU_MAX_PIPELINES];
   const uint32_t count = e->pipeline_count - first;
   for (uint32_t i = 0; i < count; i++) {
     const wisp_kernel *kernel = &e->kernels[first + i];
     params[i] = (wvk_pipeline_params){.name = kernel->shader->name,
-                                      .spirv = kernel->shader->spirv,
-                                      .spirv_bytes = kernel->shader->bytes,
                                       .constants = kernel->constants,
                                       .constant_count = WISP_C_COUNT,
                                       .subgroup_size = kernel->subgroup_size,
                                       .statistics = e->compile_only};
-    compile_at_run_time(e, &params[i], kernel->shader);
+    compiled[i] = wisp_gpu_choose_spirv(e, &params[i], kernel->shader);
   }
   const wvk_status status = wisp_pipelines_create(&e->builders, cores(), e->pipelines + first, results, e->layout, params,
                                                   count);
   const wvk_host host = wisp_gpu_host(e->host);
-  for (uint32_t i = 0; i < count; i++)
-    if (params[i].spirv != e->kernels[first + i].shader->spirv) wvk_glsl_free(&host, (uint32_t *)params[i].spirv);
+  for (uint32_t i = 0; i < count; i++) wvk_glsl_free(&host, compiled[i]);
   return status;
 }
 
@@ -321,7 +321,7 @@ static wisp_status build(gpu_executor *e) {
   wisp_trust_load(&e->trust, &e->cache, e->device);
   const double middle = wisp_now_s();
   wisp_startup_add(e->startup, "pipeline cache", laid_out, middle);
-  if (!e->compile_only) WISP_TRY(wisp_persistent_open(e));
+  WISP_TRY(wisp_persistent_open(e));
   WISP_TRY(wisp_gpu_build_pipelines(e, e->plan->kv_type));
   WISP_TRY(build_fused(e));
   if (e->compile_only) WISP_TRY(wisp_gpu_build_batch_head(e, &e->context, &built));
@@ -375,7 +375,7 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
   e->opened = true;
   pthread_cond_broadcast(&e->changed);
   pthread_mutex_unlock(&e->mutex);
-  if (!e->compile_only) wisp_persistent_expect(e);
+  (e->compile_only ? wisp_persistent_settle : wisp_persistent_expect)(e);
   save_cache(e);
   wisp_log(e->host, WISP_LOG_INFO, "decode: %s", decode_path(e));
   wisp_log(e->host, WISP_LOG_INFO, "vulkan:%u %s, tier %s, %s reductions, %u pipelines, %u of them compiled now",
@@ -557,7 +557,9 @@ static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos
                                e->kernels[i].constants[c]);
     wvk_pipeline_statistics(e->pipelines[i], info->statistics, sizeof info->statistics);
   }
-  const uint32_t count = e->pipeline_count;
+  uint32_t count = e->pipeline_count;
+  for (int kv_f32 = 0; kv_f32 < 2; kv_f32++)
+    count += wisp_persistent_pipeline(e, kv_f32, count < capacity ? &infos[count] : NULL);
   pthread_mutex_unlock(&e->mutex);
   return count;
 }

@@ -125,6 +125,10 @@ wisp_status wisp_gpu_build_pipelines(gpu_executor *executor, wisp_kv_type kv_typ
 /* Builds the head's pipelines for several columns, which only logits of all positions need; *built: none was refused. */
 wisp_status wisp_gpu_build_batch_head(gpu_executor *executor, const wisp_kernel_context *context, bool *built);
 
+/* Sets spirv and spirv_bytes: the embedded ones, or with WISP_SHADER_DIR set, in a build that has the compiler, the GLSL of
+ * that folder compiled. Returns what was compiled, NULL = nothing; free it with wvk_glsl_free when the pipeline is there. */
+uint32_t *wisp_gpu_choose_spirv(const gpu_executor *executor, wvk_pipeline_params *params, const wisp_shader *shader);
+
 /* The pipeline of a kernel that was built. */
 const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *executor, const wisp_kernel *kernel);
 

@@ -10,14 +10,14 @@
 #include "gpu/executor.h"
 
 enum {
-  PHASES = 5,          /* qkv, attn_out, gate_up, down, head */
+  HEAD = 4, /* the phases: qkv, attn_out, gate_up, down, head */
+  PHASES,
   SPLIT = 128,         /* positions a workgroup of attention takes */
   SPINS = 20000,       /* looks at a mail: over 10 ms, a hundred times what one takes */
-  REGISTERS = 65536,   /* of a core, 32 bits each: what NVIDIA's cores have */
-  WORKING = 64,        /* registers an invocation needs besides held weights */
-  ROW_REGISTERS = 24,  /* for more rows of the KV slot */
-  HOLDING_LOCAL = 512, /* leaves an invocation 128 registers: enough to hold a small model's block */
-  MOST_LOCAL = 832,
+  LOCAL = 512,         /* leaves an invocation 128 registers of NVIDIA's 65536 */
+  WHOLE = 32,          /* registers that the weights of a whole block may take */
+  STREAM = 24,         /* for weights that are asked for ahead where a block takes more; two units in any case */
+  ACROSS = 20,         /* for those that are asked for before an exchange; one unit in any case */
   UNIT_COST = 16,      /* of a unit, in weights */
   MOST_UNIT_BYTES = 64 /* 16 words */
 };
@@ -39,7 +39,8 @@ static void refuse(wisp_persistent *p, const char *format, ...) {
 
 typedef struct shape { /* of the dispatch */
   uint32_t groups, local, split;
-  uint32_t held; /* registers of an invocation for weights of the next block; 0 = none */
+  uint32_t stream, across; /* units that an invocation asks for ahead; of these, units of a later phase */
+  uint32_t ahead;          /* rows of K and V likewise */
 } shape;
 
 #define REFUSE(...) return (refuse(p, __VA_ARGS__), false)
@@ -117,8 +118,18 @@ static uint32_t phase_cost(const phase *f) {
   return f->units * (32 / f->parts + UNIT_COST);
 }
 
-/* The slices and units with which an invocation is done first. */
-static void choose_slices(phase *f, const shape *s, uint32_t subgroup) {
+static uint32_t max_u32(uint32_t a, uint32_t b) {
+  return a > b ? a : b;
+}
+
+static uint32_t unit_registers(const phase *f) {
+  return f->layout->quant_bytes / f->parts / 4 + (f->layout->scale_bytes > 0);
+}
+
+/* The slices and units with which an invocation is done first; of the head, whose stream is a row's units, in so many
+ * registers. */
+static void choose_slices(phase *f, const shape *s, uint32_t subgroup, bool head) {
+  const uint32_t most_registers = head ? max_u32(STREAM, f->layout->quant_bytes / 2) : UINT32_MAX;
   const uint32_t slots = f->matrices * phase_items(f, s->groups), step = subgroup / 4;
   phase best = {0};
   for (uint32_t parts = 1; parts <= 4; parts *= 2) {
@@ -129,34 +140,28 @@ static void choose_slices(phase *f, const shape *s, uint32_t subgroup) {
       tried.slices = slices;
       tried.parts = parts;
       tried.units = ceil_div(slots, s->local / (4 * slices)) * ceil_div(row_units, slices);
+      if (ceil_div(row_units, slices) * unit_registers(&tried) > most_registers) continue;
       if (!best.slices || phase_cost(&tried) < phase_cost(&best)) best = tried;
     }
   }
   *f = best;
 }
 
-static void choose_phases(phase phases[PHASES], const shape *s, uint32_t subgroup) {
-  for (int i = 0; i < PHASES; i++) choose_slices(&phases[i], s, subgroup);
-}
-
-/* Registers for the weights of a block, asked for a block ahead; 0 where a phase has too many units. */
-static uint32_t held_registers(const phase phases[PHASES]) {
-  uint32_t registers = 0;
-  for (int i = 0; i + 1 < PHASES; i++) {
-    if (phases[i].units > WISP_P_MOST_HELD) return 0;
-    registers += phases[i].units * (phases[i].layout->quant_bytes / phases[i].parts / 4 + 1);
+/* What is under way at once: a whole block's weights, where they fit. More makes the driver spill registers, or mail late. */
+static void choose_stream(shape *s, const phase phases[PHASES]) {
+  uint32_t units = 0, registers = 0, most = 1;
+  for (int i = 0; i < HEAD; i++) {
+    units += phases[i].units;
+    registers += phases[i].units * unit_registers(&phases[i]);
+    most = max_u32(most, unit_registers(&phases[i]));
   }
-  return registers;
-}
-
-static uint32_t block_cost(const phase phases[PHASES]) {
-  uint32_t cost = 0;
-  for (int i = 0; i + 1 < PHASES; i++) cost += phase_cost(&phases[i]);
-  return cost;
-}
-
-static uint32_t max_u32(uint32_t a, uint32_t b) {
-  return a > b ? a : b;
+  s->stream = s->across = units;
+  if (registers > WHOLE || units > WISP_P_MOST_STREAM) {
+    s->stream = max_u32(STREAM / most, 2);
+    s->across = max_u32(ACROSS / most, 1);
+    registers = s->stream * most;
+  }
+  s->ahead = registers <= WHOLE && most <= STREAM / 2 ? 4 : 2;
 }
 
 /* Groups, invocations and their work. */
@@ -174,25 +179,17 @@ static bool choose_shape(wisp_persistent *p, const wisp_model *m, const wisp_wei
   if (s->groups > m->ffn_width / 4) s->groups = m->ffn_width / 4; /* each has rows of gate_up: that is what keeps mail whole */
   s->split = wish.split ? wish.split : SPLIT;
   const uint32_t widest = max_u32(max_u32(m->width, q_rows), m->ffn_width);
-  /* So few that a block's weights can be held, where they fit; else so many that loads hide each other's latency. */
+  const uint32_t least = max_u32(max_u32(ceil_div(widest, WISP_P_SHARE), 4 * phase_items(&phases[0], s->groups)),
+                                 m->head_size / 8);
   const uint32_t step = max_u32(caps->subgroup_size, 64);
-  const uint32_t most = wish.local || caps->max_workgroup < MOST_LOCAL ? caps->max_workgroup : MOST_LOCAL;
-  uint32_t best = UINT32_MAX;
-  for (uint32_t local = wish.local ? wish.local : HOLDING_LOCAL; local <= most; local += step) {
-    const shape tried = {.groups = s->groups, .local = local};
-    if (widest <= WISP_P_SHARE * local && 4 * phase_items(&phases[0], s->groups) <= local && local >= m->head_size / 8) {
-      choose_phases(phases, &tried, caps->subgroup_size);
-      const uint32_t registers = held_registers(phases);
-      s->held = registers && registers + WORKING <= REGISTERS / local ? registers : 0;
-      if (s->held || block_cost(phases) < best) {
-        best = block_cost(phases);
-        s->local = local;
-      }
-    }
-    if (wish.local || s->held) break;
+  s->local = wish.local ? wish.local : max_u32(LOCAL, ceil_div(least, step) * step);
+  if (s->local < least || s->local > caps->max_workgroup)
+    REFUSE("vectors of %u need at least %u invocations, %u there", widest, least, caps->max_workgroup);
+  for (int i = 0; i < PHASES; i++) {
+    choose_slices(&phases[i], s, caps->subgroup_size, i == HEAD);
+    if (!phases[i].slices) REFUSE("rows of %u are too long", phases[i].cols);
   }
-  if (best == UINT32_MAX) REFUSE("vectors of %u need more than %u invocations", widest, caps->max_workgroup);
-  choose_phases(phases, s, caps->subgroup_size);
+  choose_stream(s, phases);
   const uint32_t subgroups = s->local / caps->subgroup_size;
   uint32_t partials = 0;
   for (int i = 0; i < PHASES; i++)
@@ -259,8 +256,9 @@ static void set_constants(wisp_persistent *p, const gpu_executor *e, const shape
     c[WISP_P_SLICES + i] = phases[i].slices;
     c[WISP_P_PARTS + i] = phases[i].parts;
   }
-  for (uint32_t i = 0; i + 1 < PHASES; i++) c[WISP_P_HOLD + i] = s->held ? phases[i].units : 0;
-  c[WISP_P_AHEAD] = s->held && s->held + WORKING + ROW_REGISTERS <= REGISTERS / s->local ? 4 : 2;
+  c[WISP_P_STREAM] = s->stream;
+  c[WISP_P_ACROSS] = s->across;
+  c[WISP_P_AHEAD] = s->ahead;
   c[WISP_P_SPLIT] = s->split;
   c[WISP_P_SPLITS] = most_splits(m, s);
   c[WISP_P_SPINS] = SPINS;
@@ -299,15 +297,17 @@ static bool create_pipeline(wisp_persistent_build *b, bool kv_f32) {
   uint32_t constants[WISP_P_COUNT];
   memcpy(constants, p->constants, sizeof constants);
   constants[WISP_P_KV_F32] = kv_f32;
-  const wvk_pipeline_params params = {
-      .name = shader->name,
-      .spirv = shader->spirv,
-      .spirv_bytes = shader->bytes,
-      .constants = constants,
-      .constant_count = WISP_P_COUNT,
-      .subgroup_size = wvk_device_caps(e->device)->subgroup_size_control ? constants[WISP_P_SUBGROUP] : 0};
+  wvk_pipeline_params params = {.name = shader->name,
+                                .constants = constants,
+                                .constant_count = WISP_P_COUNT,
+                                .subgroup_size = wvk_device_caps(e->device)->subgroup_size_control ? constants[WISP_P_SUBGROUP]
+                                                                                                   : 0,
+                                .statistics = e->compile_only};
   const double begin = wisp_now_s();
+  uint32_t *compiled = wisp_gpu_choose_spirv(e, &params, shader);
   const bool created = wvk_pipeline_create(&b->pipeline, p->layout, &params) == WVK_OK;
+  const wvk_host host = wisp_gpu_host(e->host);
+  wvk_glsl_free(&host, compiled);
   wisp_startup_add(e->startup, "persistent kernel", begin, wisp_now_s());
   atomic_store(&b->ready, created);
   return created;
@@ -442,7 +442,7 @@ static uint64_t kernel_hash(const gpu_executor *e) {
 
 static bool trusted_before(gpu_executor *e) {
   pthread_mutex_lock(&e->mutex);
-  const bool passed = !e->persistent.wished && wisp_trust_has(&e->trust, kernel_hash(e));
+  const bool passed = !e->persistent.wished && !getenv("WISP_SHADER_DIR") && wisp_trust_has(&e->trust, kernel_hash(e));
   pthread_mutex_unlock(&e->mutex);
   return passed;
 }
@@ -469,7 +469,7 @@ static void prove(gpu_executor *e) {
   if (timeline) wisp_gpu_timeline_destroy(timeline);
   wisp_host_free(e->host, logits);
   wisp_startup_add(e->startup, "persistent check", begin, wisp_now_s());
-  if (!atomic_load(&p->available)) return;
+  if (!atomic_load(&p->available) || getenv("WISP_SHADER_DIR")) return;
   pthread_mutex_lock(&e->mutex);
   wisp_trust_add(&e->trust, kernel_hash(e));
   pthread_mutex_unlock(&e->mutex);
@@ -481,7 +481,7 @@ static void *compile(void *user) {
   wisp_persistent *p = &e->persistent;
   const bool kv_f32 = b == &p->builds[true], created = create_pipeline(b, kv_f32);
   if (!created && !kv_f32) refuse(p, "the driver refuses the kernel");
-  if (created && !kv_f32) {
+  if (created && !kv_f32 && !e->compile_only) {
     if (trusted_before(e))
       atomic_store(&p->available, true);
     else if (wait_until_opened(e))
@@ -521,6 +521,30 @@ void wisp_persistent_expect(gpu_executor *e) {
 
 void wisp_persistent_settle(gpu_executor *e) {
   for (int i = 0; i < 2; i++) wait_for_build(e, &e->persistent.builds[i]);
+}
+
+bool wisp_persistent_pipeline(const gpu_executor *e, bool kv_f32, wisp_pipeline_info *info) {
+  static const struct {
+    const char *name;
+    uint32_t first, count;
+  } shown[] = {{"local", WISP_P_LOCAL, 1},         {"subgroup", WISP_P_SUBGROUP, 1},     {"groups", WISP_P_GROUPS, 1},
+               {"blocks", WISP_P_BLOCKS, 1},       {"repeat", WISP_P_REPEAT, 1},         {"width", WISP_P_WIDTH, 1},
+               {"ffn_width", WISP_P_FFN_WIDTH, 1}, {"heads", WISP_P_HEADS, 1},           {"kv_heads", WISP_P_KV_HEADS, 1},
+               {"head_size", WISP_P_HEAD_SIZE, 1}, {"vocabulary", WISP_P_VOCABULARY, 1}, {"slices", WISP_P_SLICES, PHASES},
+               {"parts", WISP_P_PARTS, PHASES},    {"stream", WISP_P_STREAM, 1},         {"ahead", WISP_P_AHEAD, 1},
+               {"split", WISP_P_SPLIT, 1},         {"splits", WISP_P_SPLITS, 1}};
+  const wisp_persistent *p = &e->persistent;
+  if (!atomic_load(&p->builds[kv_f32].ready)) return false;
+  if (!info) return true;
+  *info = (wisp_pipeline_info){0};
+  snprintf(info->name, sizeof info->name, "persistent");
+  size_t at = (size_t)snprintf(info->constants, sizeof info->constants, "kv_f32=%d", kv_f32);
+  for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
+    for (uint32_t k = 0; k < shown[i].count && at < sizeof info->constants; k++)
+      at += (size_t)snprintf(info->constants + at, sizeof info->constants - at, k ? ",%s%u" : " %s=%u", k ? "" : shown[i].name,
+                             p->constants[shown[i].first + k]);
+  wvk_pipeline_statistics(p->builds[kv_f32].pipeline, info->statistics, sizeof info->statistics);
+  return true;
 }
 
 void wisp_persistent_close(gpu_executor *e) {

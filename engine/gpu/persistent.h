@@ -45,7 +45,7 @@ typedef struct wisp_persistent_state { /* of a timeline */
  * are there (the executor's opened), compares it with dispatches on a few tokens, unless it has passed at an earlier start.
  * Until then timelines use dispatches. What speaks against it is in decode. The environment variable WISP_PERSISTENT: 0 =
  * never; 1 = also on devices where it was not seen to work; GROUPSxLOCAL or GROUPSxLOCALxSPLIT = likewise, with that shape; all
- * but 0 wait for it at start-up. */
+ * but 0 wait for it at start-up. An executor that only compiles compares nothing. */
 wisp_status wisp_persistent_open(gpu_executor *executor);
 void wisp_persistent_close(gpu_executor *executor);
 
@@ -68,5 +68,9 @@ void wisp_persistent_record(gpu_timeline *timeline, wvk_commands *commands);
 
 /* After a run: whether workgroups waited in vain. Then the path is given up for this timeline and the executor. */
 bool wisp_persistent_failed(gpu_timeline *timeline);
+
+/* Describes the pipeline for that KV type in *info, which may be NULL; false where it was not built. The caller holds the
+ * executor's mutex. */
+bool wisp_persistent_pipeline(const gpu_executor *executor, bool kv_f32, wisp_pipeline_info *info);
 
 #endif

@@ -27,10 +27,7 @@ Row unpack_row(RawRow raw) {
 // As the KV cache will hold it.
 float stored(float value) { return KV_F32 == 1u ? value : unpackHalf2x16(half_bits(value)).x; }
 
-Row staged_row(uint first) {
-  return Row(vec4(inputs[first], inputs[first + 1u], inputs[first + 2u], inputs[first + 3u]),
-             vec4(inputs[first + 4u], inputs[first + 5u], inputs[first + 6u], inputs[first + 7u]));
-}
+Row staged_row(uint first) { return Row(inputs[first / 4u], inputs[first / 4u + 1u]); }
 
 uint split_count(uint positions) { return clamp(CEIL(positions, SPLIT), 1u, SPLITS); }
 
@@ -105,11 +102,11 @@ void merge_teams(inout Softmax s) {
 void attend(uint block, uint positions, uint splits, uint part) {
   const uint head = part % HEADS, split = part / HEADS, key = head / (HEADS / KV_HEADS) * HEAD_SIZE;
   const uvec2 range = part_range(part, positions, splits);
-  // The head's query, and this token's key and value: inputs[3][HEAD_SIZE].
+  // The head's query, and this token's key and value: inputs[3][HEAD_SIZE / 4].
   for (uint i = id; i < 3u * HEAD_SIZE; i += LOCAL) {
     const uint which = i / HEAD_SIZE, row = which == 0u ? head * HEAD_SIZE : Q_ROWS + (which - 1u) * KV_ROWS + key;
     const float value = receive_one(mailbox + QKV_MAIL + row + i % HEAD_SIZE);
-    inputs[i] = which == 0u ? ATTENTION_SCALE * value : stored(value);
+    inputs[i / 4u][i % 4u] = which == 0u ? ATTENTION_SCALE * value : stored(value);
   }
   barrier();
   if (id < ATTENDERS) {

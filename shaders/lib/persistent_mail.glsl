@@ -12,9 +12,14 @@ bool look(uint slot, uint expected, out float value) {
   return uint(word >> 32) == expected;
 }
 
-// Elements id + i * LOCAL of the count mails from slot first on.
+// In a wide model all workgroups' looks for all their mail would fill the bandwidth of the device's cache.
+const bool LOOKS_CROWD = FFN_WIDTH > 4u * LOCAL;
+
+// Elements id + i * LOCAL of the count mails from slot first on; where looks crowd and there are many, the first of them alone at first.
 void receive(uint first, uint count, uint expected, out float values[WISP_P_SHARE]) {
-  bool waiting = true;
+  bool waiting = LOOKS_CROWD && count > 2u * LOCAL;
+  for (uint spin = 0u; waiting && spin < SPINS; spin++) waiting = !look(first + id, expected, values[0]);
+  waiting = true;
   for (uint spin = 0u; waiting && spin < SPINS; spin++) {
     waiting = false;
     [[unroll]] for (uint i = 0u; i < WISP_P_SHARE; i++) {

@@ -39,27 +39,29 @@ Unit load_unit(Matrix m, uint index, uint part, uint parts) {
   return u;
 }
 
-vec4 input4(uint element) {
-  const uint at = element / 32u * INPUT_STRIDE + element % 32u;
-  return vec4(inputs[at], inputs[at + 1u], inputs[at + 2u], inputs[at + 3u]);
-}
-void set_input(uint element, float value) { inputs[element / 32u * INPUT_STRIDE + element % 32u] = value; }
+vec4 input4(uint element) { return inputs[element / 32u * INPUT_STRIDE + element % 32u / 4u]; }
+void set_input(uint element, float value) { inputs[element / 32u * INPUT_STRIDE + element % 32u / 4u][element % 4u] = value; }
 
 bool has_nibbles(uint layout_id) { return layout_id == WISP_LAYOUT_Q4S || layout_id == WISP_LAYOUT_Q4A; }
 bool has_minimum(uint layout_id) { return layout_id == WISP_LAYOUT_Q4A || layout_id == WISP_LAYOUT_Q8A; }
 float add_up(vec4 v) { return (v.x + v.y) + (v.z + v.w); }
 
-// Weights of `words` words times the inputs from `at` on.
+// What dot_words makes, added up. Nibbles stay where they lie in their half word, to spare shifts: 1, 16, 256, 4096 times as much.
+float finish_dot(uint layout_id, vec4 sum) {
+  return add_up(has_nibbles(layout_id) ? sum * vec4(1.0, 1.0 / 16.0, 1.0 / 256.0, 1.0 / 4096.0) : sum);
+}
+
+// Weights of `words` words times the inputs from `at` on, for finish_dot.
 vec4 dot_words(uint layout_id, uvec4 v, uint words, uint at) {
   vec4 sum = vec4(0.0);
   if (has_nibbles(layout_id)) {
+    const uvec4 places = uvec4(0xfu, 0xf0u, 0xf00u, 0xf000u);
     // The 8 that a symmetric layout subtracts goes with the mantissa's.
-    const float offset = layout_id == WISP_LAYOUT_Q4S ? 8388616.0 : 8388608.0;
+    const vec4 offset = 8388608.0 + (layout_id == WISP_LAYOUT_Q4S ? 8.0 * vec4(1.0, 16.0, 256.0, 4096.0) : vec4(0.0));
     [[unroll]] for (uint i = 0u; i < 4u; i++) {
       if (i < words) {
-        const uint low = v[i], high = v[i] >> 16;
-        sum += (mantissa(uvec4(low, low >> 4, low >> 8, low >> 12) & 15u) - offset) * input4(at + 8u * i);
-        sum += (mantissa(uvec4(high, high >> 4, high >> 8, high >> 12) & 15u) - offset) * input4(at + 8u * i + 4u);
+        sum += (mantissa(v[i] & places) - offset) * input4(at + 8u * i);
+        sum += (mantissa(v[i] >> 16 & places) - offset) * input4(at + 8u * i + 4u);
       }
     }
   } else if (layout_id > WISP_LAYOUT_BF16) {
@@ -83,7 +85,7 @@ float dot_unit(uint layout_id, Unit u, uint unit, uint parts) {
   float first_half = 0.0;
   if (words >= 8u) {
     if (halves && parts == 1u) {
-      first_half = word_scale(layout_id, u.scale, row, false).x * add_up(sum);
+      first_half = word_scale(layout_id, u.scale, row, false).x * finish_dot(layout_id, sum);
       sum = vec4(0.0);
     }
     sum += dot_words(layout_id, u.second, 4u, at + 4u * each);
@@ -95,7 +97,7 @@ float dot_unit(uint layout_id, Unit u, uint unit, uint parts) {
     [[unroll]] for (uint i = 0u; i < 8u; i++) if (i < 8u / parts) input_sum += input4(at + 4u * i);
     minimum = scale.y * add_up(input_sum);
   }
-  return first_half + scale.x * add_up(sum) + minimum;
+  return first_half + scale.x * finish_dot(layout_id, sum) + minimum;
 }
 
 // A row's sum over the invocations of one subgroup, to partials.
@@ -135,41 +137,78 @@ ONE_MATRIX(attn_out_matrix, ATTN_OUT)
 ONE_MATRIX(down_matrix, DOWN)
 ONE_MATRIX(head_matrix, HEAD)
 
-// load: asks for the first HOLD units of a window's weights. run: inputs times all of them, to partials.
-#define ROWS_OF(name, NAME, rows, layout_id, matrices, UNROLL)                                                  \
-  Unit name##_held[WISP_P_MOST_HELD];                                                                           \
-  Unit load_##name##_unit(uint window, uint slot, uint row, uint unit) {                                        \
-    const Matrix m = name##_matrix(window, slot, row);                                                          \
-    return load_unit(m, unit_index(row, NAME##_BLOCKS, unit / NAME##_PARTS), unit % NAME##_PARTS, NAME##_PARTS); \
-  }                                                                                                             \
-  void load_##name(uint window) {                                                                               \
-    [[unroll]] for (uint k = 0u; k < WISP_P_MOST_HELD; k++) {                                                   \
-      uint slot, row, unit;                                                                                     \
-      if (k < NAME##_HOLD && place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit))            \
-        name##_held[k] = load_##name##_unit(window, slot, row, unit);                                           \
-    }                                                                                                           \
-  }                                                                                                             \
-  void run_##name(uint window) {                                                                                \
-    UNROLL for (uint r = 0u; r < NAME##_ROUNDS; r++) {                                                          \
-      uint slot = 0u, row, unit;                                                                                \
-      float sum = 0.0;                                                                                          \
-      [[unroll]] for (uint i = 0u; i < NAME##_UNIT_ROUNDS; i++) {                                               \
-        const uint k = r * NAME##_UNIT_ROUNDS + i;                                                              \
-        if (place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit)) {                           \
-          if (k < NAME##_HOLD)                                                                                  \
-            sum += dot_unit(layout_id, name##_held[k], unit, NAME##_PARTS);                                     \
-          else                                                                                                  \
-            sum += dot_unit(layout_id, load_##name##_unit(window, slot, row, unit), unit, NAME##_PARTS);        \
-        }                                                                                                       \
-      }                                                                                                         \
-      put_partial(sum, slot, NAME##_SLOTS, NAME##_SLICES);                                                      \
-    }                                                                                                           \
+// Weights come in one stream: an invocation's units of a block phase by phase, then those of the next block. STREAM units are asked for
+// ahead of those that are multiplied; unit n lies in stream[n % STREAM]. Before an exchange only ACROSS units of a later phase are
+// asked for: the core answers loads in order, so that mail would wait for more.
+Unit stream[WISP_P_MOST_STREAM];
+
+#define LOAD_OF(name, NAME, rows, matrices)                                                                         \
+  void load_##name(uint k, uint place_in_stream, uint window) {                                                     \
+    uint slot, row, unit;                                                                                           \
+    if (place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit)) {                                   \
+      const Matrix m = name##_matrix(window, slot, row);                                                            \
+      stream[place_in_stream] =                                                                                     \
+        load_unit(m, unit_index(row, NAME##_BLOCKS, unit / NAME##_PARTS), unit % NAME##_PARTS, NAME##_PARTS);       \
+    }                                                                                                               \
   }
-ROWS_OF(qkv, QKV, QKV_ROWS, Q_LAYOUT, 1u, [[unroll]])
-ROWS_OF(attn_out, ATTN_OUT, WIDTH, ATTN_OUT_LAYOUT, 1u, [[unroll]])
-ROWS_OF(gate_up, GATE_UP, FFN_WIDTH, GATE_LAYOUT, 2u, [[unroll]])
-ROWS_OF(down, DOWN, WIDTH, DOWN_LAYOUT, 1u, [[unroll]])
-ROWS_OF(head, HEAD, VOCABULARY, HEAD_LAYOUT, 1u, )
+LOAD_OF(qkv, QKV, QKV_ROWS, 1u)
+LOAD_OF(attn_out, ATTN_OUT, WIDTH, 1u)
+LOAD_OF(gate_up, GATE_UP, FFN_WIDTH, 2u)
+LOAD_OF(down, DOWN, WIDTH, 1u)
+LOAD_OF(head, HEAD, VOCABULARY, 1u)
+
+// Asks for unit n of the stream; past STREAM_END it is the next block's, wanted where there is `more`. begin: of the phase at hand.
+void ask(uint n, uint begin, uint window, uint next, bool more) {
+  const bool wraps = n >= STREAM_END;
+  const uint k = wraps ? n - STREAM_END : n, from = wraps ? next : window, to = n % STREAM;
+  const uint phase = k < ATTN_OUT_BEGIN ? QKV_BEGIN : k < GATE_UP_BEGIN ? ATTN_OUT_BEGIN : k < DOWN_BEGIN ? GATE_UP_BEGIN : DOWN_BEGIN;
+  if ((wraps && !more) || ((wraps || phase != begin) && k - phase >= ACROSS)) return;
+  if (k < ATTN_OUT_BEGIN) load_qkv(k, to, from);
+  else if (k < GATE_UP_BEGIN) load_attn_out(k - ATTN_OUT_BEGIN, to, from);
+  else if (k < DOWN_BEGIN) load_gate_up(k - GATE_UP_BEGIN, to, from);
+  else if (k < STREAM_UNITS) load_down(k - DOWN_BEGIN, to, from);
+}
+
+// Inputs times all rows of a phase, to partials.
+#define RUN_OF(name, NAME, rows, layout_id, matrices)                                                  \
+  void run_##name(uint window, uint next, bool more) {                                                 \
+    [[unroll]] for (uint k = ACROSS; k < MIN(STREAM, NAME##_ROUNDS * NAME##_UNIT_ROUNDS); k++)          \
+      load_##name(k, (NAME##_BEGIN + k) % STREAM, window);                                             \
+    [[unroll]] for (uint r = 0u; r < NAME##_ROUNDS; r++) {                                             \
+      uint slot = 0u, row, unit;                                                                       \
+      float sum = 0.0;                                                                                 \
+      [[unroll]] for (uint i = 0u; i < NAME##_UNIT_ROUNDS; i++) {                                      \
+        const uint k = r * NAME##_UNIT_ROUNDS + i, n = NAME##_BEGIN + k;                               \
+        if (place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit))                    \
+          sum += dot_unit(layout_id, stream[n % STREAM], unit, NAME##_PARTS);                          \
+        ask(n + STREAM, NAME##_BEGIN, window, next, more);                                             \
+      }                                                                                                \
+      put_partial(sum, slot, NAME##_SLOTS, NAME##_SLICES);                                             \
+    }                                                                                                  \
+  }
+RUN_OF(qkv, QKV, QKV_ROWS, Q_LAYOUT, 1u)
+RUN_OF(attn_out, ATTN_OUT, WIDTH, ATTN_OUT_LAYOUT, 1u)
+RUN_OF(gate_up, GATE_UP, FFN_WIDTH, GATE_LAYOUT, 2u)
+RUN_OF(down, DOWN, WIDTH, DOWN_LAYOUT, 1u)
+
+// The head has too many rounds to unroll: while one is multiplied, the next is under way.
+void ask_head(uint round) {
+  [[unroll]] for (uint i = 0u; i < HEAD_UNIT_ROUNDS; i++) load_head(round * HEAD_UNIT_ROUNDS + i, i, HEAD);
+}
+
+void run_head() {
+  for (uint r = 0u; r < HEAD_ROUNDS; r++) {
+    uint slot = 0u, row, unit;
+    float sum = 0.0;
+    [[unroll]] for (uint i = 0u; i < HEAD_UNIT_ROUNDS; i++) {
+      const uint k = r * HEAD_UNIT_ROUNDS + i;
+      if (place(k, VOCABULARY, HEAD_UNITS, HEAD_SLICES, 1u, slot, row, unit))
+        sum += dot_unit(HEAD_LAYOUT, stream[i], unit, HEAD_PARTS);
+      load_head(k + HEAD_UNIT_ROUNDS, i, HEAD);
+    }
+    put_partial(sum, slot, HEAD_SLOTS, HEAD_SLICES);
+  }
+}
 
 // Row of this invocation's i-th result, and the slot of its first matrix.
 uint result_row(uint i) { return 4u * ((id + i * LOCAL) / 4u * GROUPS + group) + id % 4u; }

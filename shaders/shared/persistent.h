@@ -37,15 +37,16 @@
 #define WISP_P_MATRICES 27 /* layout, quants (uvec4), scales (word) of q, k, v, attn_out, gate, up, down, embedding, head */
 #define WISP_P_SLICES 54   /* invocations that share a row, for qkv, attn_out, gate_up, down, head */
 #define WISP_P_PARTS 59    /* units of a block of 32 weights, likewise: 1, 2 or 4 */
-#define WISP_P_HOLD 64     /* units that an invocation holds a block ahead, for qkv, attn_out, gate_up, down */
-#define WISP_P_AHEAD 68    /* positions of the KV slot that an invocation reads at once; over 2: before q is made */
-#define WISP_P_SPLIT 69    /* positions that one workgroup of attention takes at least */
-#define WISP_P_SPLITS 70   /* at most */
-#define WISP_P_SPINS 71    /* looks at a mail before it counts as lost */
-#define WISP_P_COUNT 72
+#define WISP_P_STREAM 64   /* units that an invocation asks for ahead */
+#define WISP_P_ACROSS 65   /* of these, units of a later phase */
+#define WISP_P_AHEAD 66    /* positions of the KV slot that an invocation reads at once; over 2: before q is made */
+#define WISP_P_SPLIT 67    /* positions that one workgroup of attention takes at least */
+#define WISP_P_SPLITS 68   /* at most */
+#define WISP_P_SPINS 69    /* looks at a mail before it counts as lost */
+#define WISP_P_COUNT 70
 
-/* At most: elements of a vector that an invocation takes, units that it holds in a phase. */
+/* At most: elements of a vector that an invocation takes, units that it asks for ahead. */
 #define WISP_P_SHARE 8
-#define WISP_P_MOST_HELD 5
+#define WISP_P_MOST_STREAM 24
 
 #endif

@@ -5,14 +5,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wisp/wisp.h"
+#include "gpu/executor.h"
 
 enum { TOKENS = 300, GREEDY = 64 };
 
+typedef enum fault {
+  NONE,
+  LOST_MAIL,   /* a workgroup is missing when tokens are made: its mail never comes */
+  WRONG_START, /* the path runs the first block again and again: the check at start must see that */
+} fault;
+
 static const struct {
-  const char *model, *type;
-} models[WHOLE_TOKEN_MODELS] = {{"tiny", "f32"},  {"tiny", "f16"},  {"tiny", "bf16"},    {"tiny", "q4_0"},
-                                {"tiny", "q4_1"}, {"tiny", "q5_1"}, {"tiny-ls", "q8_0"}, {"mobilellm-125m", "q4_0"}};
+  const char *what, *model, *type;
+  bool bias, gelu;
+  wisp_kv_type kv_type;
+  fault fault;
+} cases[WHOLE_TOKEN_CASES] = {
+    {"tiny f32", "tiny", "f32", false, false, WISP_KV_F16, NONE},
+    {"tiny f16", "tiny", "f16", false, false, WISP_KV_F16, NONE},
+    {"tiny bf16", "tiny", "bf16", false, false, WISP_KV_F16, NONE},
+    {"tiny q4_0", "tiny", "q4_0", false, false, WISP_KV_F16, NONE},
+    {"tiny q4_1, f32 cache", "tiny", "q4_1", false, false, WISP_KV_F32, NONE},
+    {"tiny q5_1, GELU", "tiny", "q5_1", false, true, WISP_KV_F16, NONE},
+    {"tiny-ls q8_0, biases", "tiny-ls", "q8_0", true, false, WISP_KV_F16, NONE},
+    {"mobilellm-125m q4_0", "mobilellm-125m", "q4_0", false, false, WISP_KV_F16, NONE},
+    {"mobilellm-350m-ls q8_0", "mobilellm-350m-ls", "q8_0", false, false, WISP_KV_F16, NONE},
+    {"mobilellm-350m f16, biases, GELU", "mobilellm-350m", "f16", true, true, WISP_KV_F16, NONE},
+    {"mobilellm-125m q4_0, a workgroup missing", "mobilellm-125m", "q4_0", false, false, WISP_KV_F16, LOST_MAIL},
+    {"tiny q4_0, a workgroup missing", "tiny", "q4_0", false, false, WISP_KV_F16, LOST_MAIL},
+    {"tiny q4_0, wrong blocks", "tiny", "q4_0", false, false, WISP_KV_F16, WRONG_START},
+};
+
+static const char *const expected_decode[] = {
+    [NONE] = "persistent", [LOST_MAIL] = "dispatches: workgroups waited", [WRONG_START] = "dispatches: wrong results"};
 
 typedef struct made { /* by one path */
   float *logits;      /* [TOKENS][vocabulary] */
@@ -31,43 +56,67 @@ static void set_variable(const char *value) {
 #endif
 }
 
-/* variable: of WISP_PERSISTENT; NULL leaves the choice to the device. */
-static wisp_status decode(const wisp_host *host, uint32_t device, uint32_t model, const char *variable, made *out,
-                          whole_token_row *row, uint32_t *vocabulary) {
-  char selector[32];
-  snprintf(selector, sizeof selector, "vulkan:%u", device);
-  if (variable) set_variable(variable);
-  wisp_engine_params params = wisp_engine_params_defaults();
-  params.host = *host;
-  params.device = selector;
-  params.source.synthetic = models[model].model;
-  params.source.synthetic_type = models[model].type;
-  wisp_engine *engine = NULL;
-  wisp_session *session = NULL;
-  wisp_status status = wisp_engine_create(&engine, &params);
-  if (variable) set_variable("");
-  if (status != WISP_OK) return status;
-  wisp_model_info info;
-  wisp_engine_settle(engine);
-  wisp_engine_model_info(engine, &info);
-  *vocabulary = info.vocabulary;
-  wisp_engine_stats stats;
-  wisp_engine_get_stats(engine, &stats);
-  snprintf(row->decode, sizeof row->decode, "%s", stats.decode);
-  row->taken = strncmp(stats.decode, "persistent", 10) == 0;
-  out->logits = calloc((size_t)TOKENS * info.vocabulary, sizeof *out->logits);
-  wisp_session_params session_params = wisp_session_params_defaults();
-  session_params.context = TOKENS + GREEDY;
-  status = out->logits ? wisp_session_create(&session, engine, &session_params) : WISP_ERROR_MEMORY;
-  for (uint32_t i = 0; i < TOKENS && status == WISP_OK && (row->taken || variable); i++) {
-    const int32_t id = token_at(i, info.vocabulary);
-    status = wisp_session_append(session, &id, 1, WISP_LOGITS_LAST, out->logits + (size_t)i * info.vocabulary);
+static wisp_status open_model(const wisp_host *host, uint32_t index, wisp_model *model) {
+  WISP_TRY(wisp_model_synthesize(model, host, cases[index].model, cases[index].type, 1));
+  model->gelu = cases[index].gelu;
+  for (uint32_t i = 0; i < model->weight_blocks && cases[index].bias; i++) {
+    wisp_block *b = &model->blocks[i];
+    const uint32_t count = b->q.rows + b->k.rows + b->v.rows;
+    float *biases = wisp_arena_alloc(&model->arena, count, sizeof *biases);
+    if (!biases) return wisp_fail_memory(host, "biases", count * sizeof *biases);
+    for (uint32_t j = 0; j < count; j++) biases[j] = (float)((j * 37 + i) % 101) / 100.0f - 0.5f;
+    b->q_bias = biases;
+    b->k_bias = biases + b->q.rows;
+    b->v_bias = b->k_bias + b->k.rows;
   }
-  uint32_t count;
-  const wisp_generate_params generate = {.max_tokens = GREEDY, .ignore_end = true};
-  if (status == WISP_OK && (row->taken || variable)) status = wisp_session_generate(session, &generate, out->greedy, &count);
-  wisp_session_destroy(&session);
-  wisp_engine_destroy(&engine);
+  return WISP_OK;
+}
+
+static wisp_status break_it(gpu_executor *e, wisp_model *model, fault what) {
+  if (what == LOST_MAIL) e->persistent.constants[WISP_P_GROUPS]--; /* of the dispatch; the pipeline is built */
+  if (what != WRONG_START) return WISP_OK;
+  const uint32_t blocks = model->weight_blocks;
+  wisp_persistent_close(e);
+  memset(&e->persistent, 0, sizeof e->persistent);
+  model->weight_blocks = 1;
+  const wisp_status status = wisp_persistent_open(e);
+  wisp_persistent_settle(e);
+  model->weight_blocks = blocks;
+  return status;
+}
+
+static wisp_status make(wisp_timeline *timeline, uint32_t vocabulary, made *out) {
+  for (uint32_t i = 0; i < TOKENS; i++) {
+    const int32_t id = token_at(i, vocabulary);
+    WISP_TRY(wisp_gpu_append(timeline, &id, 1, WISP_LOGITS_LAST, out->logits + (size_t)i * vocabulary));
+  }
+  for (uint32_t done = 0, count; done < GREEDY; done += count)
+    WISP_TRY(wisp_gpu_generate(timeline, GREEDY - done, out->greedy + done, &count));
+  return WISP_OK;
+}
+
+/* The persistent path: unless the device does not take it, row->taken. */
+static wisp_status decode(const wisp_host *host, uint32_t device, uint32_t index, wisp_model *model, const wisp_plan *plan,
+                          bool persistent, made *out, whole_token_row *row) {
+  const wisp_executor_params params = {
+      .host = host, .plan = plan, .device_index = (int32_t)device, .max_context = TOKENS + GREEDY};
+  wisp_executor *executor = NULL;
+  wisp_timeline *timeline = NULL;
+  WISP_TRY(wisp_gpu_executor.create(&executor, &params));
+  gpu_executor *e = (gpu_executor *)executor;
+  wisp_status status = WISP_OK;
+  wisp_persistent_settle(e);
+  if (persistent) row->taken = atomic_load(&e->persistent.available);
+  if (persistent && row->taken) status = break_it(e, model, cases[index].fault);
+  if (status == WISP_OK) status = wisp_gpu_timeline_create(&timeline, executor, TOKENS + GREEDY, cases[index].kv_type);
+  wisp_persistent_settle(e); /* the pipeline for an f32 cache, too */
+  if (status == WISP_OK && row->taken) status = make(timeline, model->vocabulary, out);
+  if (persistent) snprintf(row->decode, sizeof row->decode, "%s", atomic_load(&e->persistent.decode));
+  const bool idle = timeline && cases[index].fault == NONE && !((gpu_timeline *)timeline)->persistent.active;
+  if (persistent && row->taken && idle)
+    snprintf(row->decode, sizeof row->decode, "dispatches: the timeline did not take the path");
+  if (timeline) wisp_gpu_timeline_destroy(timeline);
+  wisp_gpu_executor.destroy(executor);
   return status;
 }
 
@@ -85,18 +134,42 @@ static void compare(const made *found, const made *expected, uint32_t vocabulary
   for (uint32_t i = 0; i < GREEDY; i++) row->others += found->greedy[i] != expected->greedy[i];
 }
 
-wisp_status whole_token_check(const wisp_host *host, uint32_t device, whole_token_row rows[WHOLE_TOKEN_MODELS]) {
+static wisp_status check_case(const wisp_host *host, uint32_t device, uint32_t index, whole_token_row *row) {
+  const char *text = getenv("WISP_PERSISTENT");
+  char wish[40];
+  snprintf(wish, sizeof wish, "%s", text ? text : "");
+  wisp_model model;
+  wisp_plan plan = {0};
+  made found = {0}, expected = {0};
+  *row = (whole_token_row){.what = cases[index].what, .expected = expected_decode[cases[index].fault]};
+  wisp_status status = open_model(host, index, &model);
+  if (status == WISP_OK) status = wisp_plan_create(&plan, host, &model);
+  found.logits = calloc((size_t)TOKENS * model.vocabulary, sizeof(float));
+  expected.logits = calloc((size_t)TOKENS * model.vocabulary, sizeof(float));
+  if (status == WISP_OK && (!found.logits || !expected.logits)) status = wisp_fail_memory(host, "logits", TOKENS);
+  if (status == WISP_OK) status = decode(host, device, index, &model, &plan, true, &found, row);
+  if (status == WISP_OK && row->taken) {
+    set_variable("0");
+    status = decode(host, device, index, &model, &plan, false, &expected, row);
+    set_variable(wish);
+  }
+  if (status == WISP_OK && row->taken) compare(&found, &expected, model.vocabulary, row);
+  free(found.logits);
+  free(expected.logits);
+  wisp_plan_close(&plan);
+  wisp_model_close(&model);
+  return status;
+}
+
+wisp_status whole_token_check(const wisp_host *host, uint32_t device, const char *filter,
+                              whole_token_row rows[WHOLE_TOKEN_CASES]) {
   wisp_status status = WISP_OK;
-  for (uint32_t i = 0; i < WHOLE_TOKEN_MODELS && status == WISP_OK && (i == 0 || rows[0].taken); i++) {
-    made found = {0}, expected = {0};
-    uint32_t vocabulary = 0;
-    whole_token_row ignored;
-    rows[i] = (whole_token_row){.model = models[i].model, .type = models[i].type};
-    status = decode(host, device, i, NULL, &found, &rows[i], &vocabulary);
-    if (status == WISP_OK && rows[i].taken) status = decode(host, device, i, "0", &expected, &ignored, &vocabulary);
-    if (status == WISP_OK && rows[i].taken) compare(&found, &expected, vocabulary, &rows[i]);
-    free(found.logits);
-    free(expected.logits);
+  bool taken = true;
+  memset(rows, 0, WHOLE_TOKEN_CASES * sizeof *rows);
+  for (uint32_t i = 0; i < WHOLE_TOKEN_CASES && status == WISP_OK && taken; i++) {
+    if (filter && !strstr(cases[i].what, filter)) continue;
+    status = check_case(host, device, i, &rows[i]);
+    taken = rows[i].taken;
   }
   return status;
 }
