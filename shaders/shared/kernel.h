@@ -90,14 +90,15 @@
 #define WISP_C_COOP_N 43
 #define WISP_C_COOP_K 44
 #define WISP_C_FORM 45 /* prepare, matmul_dot: WISP_FORM_* */
-#define WISP_C_RAW_K 46 /* qkv: DATA: [column][Y_STRIDE]: q and k stay as they are, k there, and head_norm goes on; 0 = finished here */
+#define WISP_C_RAW_K                                                                                                           \
+  46 /* qkv: DATA: [column][Y_STRIDE]: q and k stay as they are, k there, and head_norm goes on; 0 = finished here */
 #define WISP_C_STAGED 47 /* qkv in batches, kv_store: DATA: K and V as floats [column][2 * KV_HEADS * HEAD_SIZE], for q8_0 */
 #define WISP_C_SPLITS 48 /* residual by tiles: workgroups that share a tile's features; each leaves sums of its own */
 #define WISP_C_SPLIT_COLUMNS 49 /* columns from the sums of one to those of the next */
 #define WISP_C_COUNT 50
 
-/* What prepare makes of a column's inputs, before (factor, zero point, 2 unused). Codes: [block of 32][plane of bytes][32], then
- * of each block the step, as a float, the sums of the inputs of both halves in steps, and one unused. */
+/* What prepare makes of a column's inputs, before (factor, zero point, 2 unused). Codes: [block of 32][plane of bytes][32],
+ * then of each block the step, as a float, the sums of the inputs of both halves in steps, and one unused. */
 #define WISP_FORM_FLOATS 0
 #define WISP_FORM_HALVES 1 /* f16, two a word */
 #define WISP_FORM_BYTES 2  /* w8a8: codes of 8 bits, step 1: the factor has it */
