@@ -262,7 +262,7 @@ Test(engine, block_sharing_is_in_the_plan) {
   fixture_close(&plain);
 }
 
-static void counted(const char *shape) {
+static void counted(const char *shape, const wisp_sampler_params *sampler) {
   fixture f;
   int32_t ids[TOKENS];
   wisp_model_info info;
@@ -270,7 +270,11 @@ static void counted(const char *shape) {
   fixture_open(&f, "vulkan", shape);
   wisp_engine_model_info(f.engine, &info);
   fixture_ids(&f, ids, TOKENS);
-  wisp_session *session = fixture_session(&f, 256);
+  wisp_session_params wanted = wisp_session_params_defaults();
+  wanted.context = 256;
+  wanted.sampler = *sampler;
+  wisp_session *session;
+  cr_assert_eq(wisp_session_create(&session, f.engine, &wanted), WISP_OK);
   fixture_append(session, ids, TOKENS, WISP_LOGITS_NONE, NULL);
   fixture_generate(session, ids, 1);
   wisp_engine_get_stats(f.engine, &before);
@@ -289,15 +293,21 @@ static void counted(const char *shape) {
   cr_assert_eq(after.dispatches - before.dispatches, tokens * info.dispatches_per_token,
                "%s: %llu dispatches for %llu tokens of %u", shape, (unsigned long long)(after.dispatches - before.dispatches),
                (unsigned long long)tokens, info.dispatches_per_token);
-  cr_assert_leq(after.barriers - before.barriers, tokens * (5 * info.executed_blocks + 3));
+  cr_assert_eq(after.barriers - before.barriers, tokens * info.barriers_per_token);
   wisp_session_destroy(&session);
   fixture_close(&f);
 }
 Test(engine_vulkan, counts_of_tiny) {
-  counted("tiny");
+  const wisp_sampler_params greedy = wisp_sampler_params_defaults();
+  counted("tiny", &greedy);
 }
 Test(engine_vulkan, counts_of_tiny_ls) {
-  counted("tiny-ls");
+  const wisp_sampler_params greedy = wisp_sampler_params_defaults();
+  counted("tiny-ls", &greedy);
+}
+Test(engine_vulkan, counts_of_draws) {
+  const wisp_sampler_params warm = {.temperature = 40, .top_k = 30, .top_p = 0.9f, .repetition_penalty = 1};
+  counted("tiny", &warm);
 }
 
 /* ---- Memory ---------------------------------------------------------------------------------------------------------- */
