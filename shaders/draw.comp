@@ -18,7 +18,7 @@ layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 4;
 layout(set = 0, binding = WISP_BIND_DATA) readonly buffer Data { float data[]; };
 layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
 
-const uint BINS = 256u;  // one for each of the first invocations
+const uint BINS = WISP_MAX_LOCAL;  // one an invocation
 const uint LISTED = 1024u;
 const uint VECTORS = (COLS + 3u) / 4u;
 const uint TOP_K = 0u, TOP_P = 1u, DRAW = 2u, STAGES = 3u;
@@ -161,16 +161,14 @@ uvec2 mass_up_to(uint bin) { return uvec2(masses[bin], carries[bin]); }
 void sum_bins() {
   const uint id = gl_LocalInvocationID.x;
   for (uint width = 1u; width < BINS; width <<= 1) {
-    const bool adds = id >= width && id < BINS;
+    const bool adds = id >= width;
     const uint count = adds ? counts[id - width] : 0u;
     const uvec2 mass = adds ? mass_up_to(id - width) : uvec2(0u);
     barrier();
-    if (adds) {
-      const uvec2 sum = add(mass_up_to(id), mass);
-      counts[id] += count;
-      masses[id] = sum.x;
-      carries[id] = sum.y;
-    }
+    const uvec2 sum = add(mass_up_to(id), mass);
+    counts[id] += count;
+    masses[id] = sum.x;
+    carries[id] = sum.y;
     barrier();
   }
 }
@@ -208,7 +206,7 @@ uint search(uint stage) {
   uint member = 0u, inside = 0u;
   key_steps = key_distance = key_id = round = 0u;
   while (inside != 1u || gathering) {
-    if (id < BINS) counts[id] = masses[id] = carries[id] = 0u;
+    counts[id] = masses[id] = carries[id] = 0u;
     if (id == 0u && !from_list) listed = 0u;
     barrier();
     visit_all();
@@ -220,9 +218,7 @@ uint search(uint stage) {
     }
     sum_bins();
     if (round == 0u) target = target_of(stage);
-    if (id < BINS && at_least(sum_up_to(id, of_counts), target) &&
-        (id == 0u || !at_least(sum_up_to(id - 1u, of_counts), target)))
-      chosen = id;
+    if (at_least(sum_up_to(id, of_counts), target) && (id == 0u || !at_least(sum_up_to(id - 1u, of_counts), target))) chosen = id;
     barrier();
     const uint bin = chosen, up_to = counts[bin], before = bin > 0u ? counts[bin - 1u] : 0u;
     if (bin > 0u) target = subtract(target, sum_up_to(bin - 1u, of_counts));

@@ -18,7 +18,7 @@ stage() {
   shift 3
   call[${names[-1]}]=$*
 }
-vulkan_suites='@(wvk|gpu|decode)*/*' # what depends on the driver; sessions take minutes where pipelines are slow to build
+vulkan_suites='@(wvk|gpu)*/*' # what depends on the driver; sessions take minutes where pipelines are slow to build
 # Software drivers decode a token or two a second.
 few=(--tokens 16 --decode-prompts 3 --decode-tokens 8 --windows 1)
 fewer=(--prompts 5 --tokens 8 --decode-prompts 1 --decode-tokens 4 --windows 0)

@@ -14,7 +14,7 @@ typedef enum wisp_op_kind {
   WISP_OP_GATE_UP,   /* h = silu(G rmsnorm(x)) * (U rmsnorm(x)); or gelu */
   WISP_OP_DOWN,      /* x += post_norm(M h) */
   WISP_OP_HEAD,      /* logits = M rmsnorm(x) */
-  WISP_OP_SAMPLE     /* next token = argmax(logits), ties to the lowest id; position moves on */
+  WISP_OP_SAMPLE     /* next token = argmax(logits), ties to the lowest id, or drawn; position moves on */
 } wisp_op_kind;
 
 typedef struct wisp_op {
