@@ -47,7 +47,7 @@ typedef struct wisp_kernel_call {
   wisp_kernel kernel;
   const wisp_window *window; /* of its block or vocabulary rows, NULL for none */
   uint32_t groups_x;
-  uint32_t residual; /* fused: the half of the residual stream that it reads */
+  uint32_t residual;                 /* fused: the half of the residual stream that it reads */
   uint32_t column_items, items_each; /* what a workgroup takes items_each of: columns, or their queries of a KV head */
 } wisp_kernel_call;
 

@@ -112,8 +112,9 @@
 #define WISP_NO_NORM 0xffffffffu /* prepare: WISP_C_NORM of inputs that are not normed */
 
 /* Push constants: fixed when recorded, the same for every token. */
-#define WISP_PUSH_BYTES 16 /* uint first_column (head, sample, draw), kv_stride (persistent), moved (draw), residual (fused)   \
-                            */
+#define WISP_PUSH_BYTES                                                                                                        \
+  16 /* uint first_column (head, sample, draw), kv_stride (persistent), moved (draw), residual (fused)                         \
+      */
 
 /* Shared memory for the inputs of decode's matrix kernels, in floats: 14 KiB of tier T0's 16. */
 #define WISP_TILE_FLOATS 3584

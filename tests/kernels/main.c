@@ -116,7 +116,8 @@ static void self_check(counts *n, const check_params *params, const tally *broke
     printf("     %s passes with a wrong weight\n", wisp_shaders[i].name);
     blind++;
   }
-  say(n, !blind && (variants || params->filter), "self-check: one wrong weight is seen (%u of %u variants do not)", blind, variants);
+  say(n, !blind && (variants || params->filter), "self-check: one wrong weight is seen (%u of %u variants do not)", blind,
+      variants);
 }
 
 static void print_rows(const tally *t) {
@@ -152,8 +153,8 @@ static wisp_status check(const check_params *params, json *out, counts *n) {
     for (uint32_t i = 0; i < wisp_shader_count; i++) judge_variant(n, params, &result, &wisp_shaders[i]);
     judge_types(n, params, &result);
     self_check(n, params, &result.broken);
-    say(n, !result.numb && (result.probed || params->filter), "self-check: wrong values and stray writes are seen (%u of %u are not)", result.numb,
-        result.probed);
+    say(n, !result.numb && (result.probed || params->filter),
+        "self-check: wrong values and stray writes are seen (%u of %u are not)", result.numb, result.probed);
     say(n, !result.weights_changed, "weights stay as they were (%u of %u shapes changed them)", result.weights_changed,
         shape_count);
     const uint32_t messages = wvk_device_counters(params->device).validation_messages;
