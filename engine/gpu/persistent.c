@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "gpu/executor.h"
+#include "gpu/token_check.h"
 
 enum {
   HEAD = 4, /* the phases: qkv, attn_out, gate_up, down, head */
@@ -395,40 +396,21 @@ bool wisp_persistent_failed(gpu_timeline *t) {
 
 /* ---- Check ---- */
 
-enum { CHECK_TOKENS = 3 };
-
-/* Logits of a few tokens, one by one, and the token chosen behind the last. */
-static wisp_status decode(wisp_timeline *timeline, const int32_t ids[CHECK_TOKENS], float *logits, int32_t *next) {
-  const uint32_t vocabulary = ((gpu_timeline *)timeline)->context.model->vocabulary;
-  wisp_gpu_truncate(timeline, 0);
-  for (uint32_t i = 0; i < CHECK_TOKENS; i++)
-    WISP_TRY(wisp_gpu_append(timeline, ids + i, 1, WISP_LOGITS_LAST, logits + (size_t)i * vocabulary));
-  uint32_t made;
-  return wisp_gpu_generate(timeline, 1, next, &made);
-}
-
 static wisp_status compare(gpu_executor *e, wisp_timeline *timeline, float *logits) {
-  wisp_persistent_state *state = &((gpu_timeline *)timeline)->persistent;
-  const uint32_t vocabulary = e->plan->model->vocabulary, count = CHECK_TOKENS * vocabulary;
-  const int32_t ids[CHECK_TOKENS] = {0, (int32_t)(vocabulary / 2), (int32_t)(vocabulary - 1)};
-  float *expected = logits, *found = logits + count;
-  int32_t expected_next, found_next;
-  WISP_TRY(decode(timeline, ids, expected, &expected_next));
-  state->active = true;
-  ((gpu_timeline *)timeline)->recorded = false;
-  WISP_TRY(decode(timeline, ids, found, &found_next));
-  if (state->failed) return WISP_OK;
-  double error = 0, power = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    const double difference = (double)found[i] - (double)expected[i];
-    error += difference * difference;
-    power += (double)expected[i] * (double)expected[i];
-  }
-  if (error <= 1e-6 * power && found_next == expected_next) { /* NaN is not */
+  gpu_timeline *t = (gpu_timeline *)timeline;
+  const wisp_model *m = e->plan->model;
+  wisp_token_check expected = {.logits = logits};
+  wisp_token_check found = {.logits = logits + (size_t)WISP_CHECK_TOKENS * m->vocabulary};
+  WISP_TRY(wisp_token_check_run(timeline, m, &expected));
+  t->persistent.active = true;
+  t->recorded = false;
+  WISP_TRY(wisp_token_check_run(timeline, m, &found));
+  if (t->persistent.failed) return WISP_OK;
+  double nmse;
+  if (wisp_token_check_agrees(m, &expected, &found, &nmse))
     atomic_store(&e->persistent.available, true);
-    return WISP_OK;
-  }
-  refuse(&e->persistent, "wrong results: NMSE %.3g, token %d for %d", error / power, found_next, expected_next);
+  else
+    refuse(&e->persistent, "wrong results: NMSE %.3g, token %d for %d", nmse, found.next, expected.next);
   return WISP_OK;
 }
 
@@ -462,8 +444,8 @@ static void prove(gpu_executor *e) {
   const double begin = wisp_now_s();
   wisp_persistent *p = &e->persistent;
   wisp_timeline *timeline = NULL;
-  float *logits = wisp_host_alloc(e->host, 2ull * CHECK_TOKENS * e->plan->model->vocabulary, sizeof *logits);
-  if (!logits || wisp_gpu_timeline_create(&timeline, &e->base, CHECK_TOKENS + 2, WISP_KV_F16) != WISP_OK ||
+  float *logits = wisp_host_alloc(e->host, 2ull * WISP_CHECK_TOKENS * e->plan->model->vocabulary, sizeof *logits);
+  if (!logits || wisp_gpu_timeline_create(&timeline, &e->base, WISP_CHECK_TOKENS + 2, WISP_KV_F16) != WISP_OK ||
       compare(e, timeline, logits) != WISP_OK)
     refuse(p, "the comparison with them failed");
   if (timeline) wisp_gpu_timeline_destroy(timeline);

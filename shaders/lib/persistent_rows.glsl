@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // persistent.comp: rows of matrices times the staged inputs.
-
-struct Unit {  // 1 / parts of a block of 32 weights of a row, at most 16 words, as they were loaded
-  uvec4 first, second, third, fourth;
-  uint scale;
-};
+#include "lib/unit.glsl"
 
 // Where unit k of this invocation lies; false: nowhere. unit: counted along the row, parts of them a block.
 bool place(uint k, uint rows, uint units, uint slices, uint matrices, out uint slot, out uint row, out uint unit) {
@@ -14,37 +10,6 @@ bool place(uint k, uint rows, uint units, uint slices, uint matrices, out uint s
   unit = k % rounds * slices + id % (4u * slices) / 4u;
   return team < teams && row < rows && unit < units;
 }
-
-uint unit_index(uint row, uint blocks, uint block) { return (row / 8u * blocks + block) * 8u + row % 8u; }
-
-uvec4 load_vector(Matrix m, uint index, uint vector) {
-  const uint vectors = block_vectors(m.layout_id);
-  return weights4[m.quants + (index / 8u * vectors + vector) * 8u + index % 8u];
-}
-
-Unit load_unit(Matrix m, uint index, uint part, uint parts) {
-  const uint words = 4u * block_vectors(m.layout_id) / parts, first = part * words;
-  Unit u;
-  u.second = u.third = u.fourth = uvec4(0u);
-  if (words >= 4u) {
-    u.first = load_vector(m, index, first / 4u);
-    if (words >= 8u) u.second = load_vector(m, index, first / 4u + 1u);
-    if (words == 16u) u.third = load_vector(m, index, first / 4u + 2u);
-    if (words == 16u) u.fourth = load_vector(m, index, first / 4u + 3u);
-  } else {
-    const uint at = 4u * (m.quants + (index / 8u * block_vectors(m.layout_id) + first / 4u) * 8u + index % 8u) + first % 4u;
-    u.first = uvec4(weights[at], words == 2u ? weights[at + 1u] : 0u, 0u, 0u);
-  }
-  u.scale = scale_word(m, index);
-  return u;
-}
-
-vec4 input4(uint element) { return inputs[element / 32u * INPUT_STRIDE + element % 32u / 4u]; }
-void set_input(uint element, float value) { inputs[element / 32u * INPUT_STRIDE + element % 32u / 4u][element % 4u] = value; }
-
-bool has_nibbles(uint layout_id) { return layout_id == WISP_LAYOUT_Q4S || layout_id == WISP_LAYOUT_Q4A; }
-bool has_minimum(uint layout_id) { return layout_id == WISP_LAYOUT_Q4A || layout_id == WISP_LAYOUT_Q8A; }
-float add_up(vec4 v) { return (v.x + v.y) + (v.z + v.w); }
 
 // What dot_words makes, added up. Nibbles stay where they lie in their half word, to spare shifts: 1, 16, 256, 4096 times as much.
 float finish_dot(uint layout_id, vec4 sum) {
