@@ -42,9 +42,16 @@ float dot_key(uint position, uint element) {
     }
     return sum;
   }
+  // The address of the head's first vector is kept: a compiler does not take (element + 8 i) / 8 apart.
+  const uint first = position * (KV_ROW / 4u) + element / (KV_TYPE == KV_F32 ? 4u : 8u);
+  if (KV_TYPE == KV_F32) {
+    for (uint i = 0u; i < HEAD_SIZE / 4u; i++) sum += dot(query[i], uintBitsToFloat(kv4[first + i]));
+    return sum;
+  }
   for (uint i = 0u; i < HEAD_SIZE / 8u; i++) {
-    const Row k = load_row(position, element + 8u * i);
-    sum += dot(query[2u * i], k.low) + dot(query[2u * i + 1u], k.high);
+    const uvec4 k = kv4[first + i];
+    sum += dot(query[2u * i], vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y)));
+    sum += dot(query[2u * i + 1u], vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w)));
   }
   return sum;
 }
@@ -55,7 +62,7 @@ void main() {
   const uint column = gl_WorkGroupID.y;
   const uint positions = steps[WISP_STEP_POSITION] + column + 1u;
   const uint key = head / (HEADS / KV_HEADS) * HEAD_SIZE;
-  const uint value = key + KV_HEADS * HEAD_SIZE;
+  const uint value_pair = (key + KV_HEADS * HEAD_SIZE) / 2u + gl_LocalInvocationID.x % PAIRS;
 
   for (uint i = id; i < HEAD_SIZE / 4u; i += LOCAL) {
     const uint x = X + column * X_STRIDE + head * HEAD_SIZE + 4u * i;
@@ -82,7 +89,7 @@ void main() {
     const uint tile = min(LOCAL, positions - begin);
     sum *= correction;
     if (slice < SLICES)
-      for (uint i = slice; i < tile; i += SLICES) sum += share[i] * load_pair(begin + i, value + 2u * (id % PAIRS));
+      for (uint i = slice; i < tile; i += SLICES) sum += share[i] * load_pair(begin + i, value_pair);
     barrier();
   }
 

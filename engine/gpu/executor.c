@@ -11,7 +11,6 @@
 #include "gpu/batch_kernels.h"
 #include "gpu/fused.h"
 #include "gpu/pipelines.h"
-#include "gpu/token_check.h"
 
 wisp_status wisp_gpu_status(wvk_status status) {
   switch (status) {
@@ -152,7 +151,7 @@ static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **re
   wisp_log(e->host, WISP_LOG_WARN, "%s: the driver refuses the kernel %s; using the plain variant",
            wvk_device_caps(e->device)->name, name);
   if (e->context.fused)
-    e->context.fused = false; /* the kernels that they replace are there */
+    e->context.fused = false;
   else
     e->context.refused |= refused;
   wisp_activations_plan(&e->context, e->context.activations.columns); /* another head leaves other candidates */
@@ -237,51 +236,15 @@ static uint64_t kernels_hash(const gpu_executor *e) {
   return wisp_hash_end(&hash);
 }
 
-/* Logits of the fused kernels beside those of a dispatch for each op. */
-static wisp_status compare_fused(gpu_executor *e, float *logits, bool *agrees) {
-  const wisp_model *m = e->plan->model;
-  wisp_token_check checks[2] = {{.logits = logits}, {.logits = logits + (size_t)WISP_CHECK_TOKENS * m->vocabulary}};
-  for (int fused = 0; fused < 2; fused++) {
-    wisp_timeline *timeline;
-    e->context.fused = fused;
-    WISP_TRY(wisp_gpu_timeline_create(&timeline, &e->base, WISP_CHECK_TOKENS + 2, WISP_KV_F16));
-    const wisp_status status = wisp_token_check_run(timeline, m, &checks[fused]);
-    wisp_gpu_timeline_destroy(timeline);
-    if (status != WISP_OK) return status;
-  }
-  double nmse;
-  *agrees = wisp_token_check_agrees(m, &checks[0], &checks[1], &nmse);
-  if (!*agrees)
-    wisp_log(e->host, WISP_LOG_WARN,
-             "%s: the fused kernels compute wrong results (NMSE %.3g, token %d for %d); using a "
-             "dispatch for each op",
-             wvk_device_caps(e->device)->name, nmse, checks[1].next, checks[0].next);
-  return WISP_OK;
-}
-
-static wisp_status check_fused(gpu_executor *e) {
-  bool agrees = false;
-  if (!e->fuses) return WISP_OK;
-  const uint64_t floats = 2ull * WISP_CHECK_TOKENS * e->plan->model->vocabulary;
-  float *logits = wisp_host_alloc(e->host, floats, sizeof *logits);
-  if (!logits) return wisp_fail_memory(e->host, "check of the fused kernels", floats * sizeof *logits);
-  const wisp_status status = compare_fused(e, logits, &agrees);
-  wisp_host_free(e->host, logits);
-  e->context.fused = agrees;
-  return status;
-}
-
 static wisp_status check_kernels(gpu_executor *e) {
   const double begin = wisp_now_s();
   const uint64_t check = kernels_hash(e);
   const uint32_t refused = e->context.refused;
-  if (getenv("WISP_SHADER_DIR") == NULL && wisp_trust_has(&e->trust, check)) {
-    e->context.fused = e->fuses;
-    return WISP_OK;
-  }
+  const bool fused = e->context.fused;
+  if (getenv("WISP_SHADER_DIR") == NULL && wisp_trust_has(&e->trust, check)) return WISP_OK;
   WISP_TRY(wisp_gpu_selftest(e));
-  WISP_TRY(check_fused(e));
-  if (e->context.refused == refused && e->context.fused == e->fuses)
+  if (fused) WISP_TRY(wisp_gpu_check_fused(e));
+  if (e->context.refused == refused && e->context.fused == fused)
     wisp_trust_add(&e->trust, check); /* a variant that was wrong is to be named each time */
   wisp_startup_add(e->startup, "self-test", begin, wisp_now_s());
   return WISP_OK;
@@ -298,16 +261,6 @@ static wisp_status open_device(gpu_executor *e, const wisp_executor_params *para
   return wisp_gpu_status(wisp_gpu_open_wait(e->opening, &e->device));
 }
 
-/* Beside the kernels of single ops, which check them and take their place where they fail. */
-static wisp_status build_fused(gpu_executor *e) {
-  if (e->persistent.planned) return WISP_OK;
-  e->context.fused = wisp_fused_fits(&e->context);
-  const wisp_status status = wisp_gpu_build_pipelines(e, e->plan->kv_type);
-  e->fuses = e->context.fused; /* unless the driver refused */
-  e->context.fused = false;
-  return status;
-}
-
 static wisp_status build(gpu_executor *e) {
   bool built;
   const wvk_caps *caps = wvk_device_caps(e->device);
@@ -322,8 +275,8 @@ static wisp_status build(gpu_executor *e) {
   const double middle = wisp_now_s();
   wisp_startup_add(e->startup, "pipeline cache", laid_out, middle);
   WISP_TRY(wisp_persistent_open(e));
+  e->context.fused = !e->persistent.planned && wisp_fused_fits(&e->context);
   WISP_TRY(wisp_gpu_build_pipelines(e, e->plan->kv_type));
-  WISP_TRY(build_fused(e));
   if (e->compile_only) WISP_TRY(wisp_gpu_build_batch_head(e, &e->context, &built));
   wisp_startup_add(e->startup, "pipelines", middle, wisp_now_s());
   return WISP_OK;

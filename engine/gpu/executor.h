@@ -41,7 +41,6 @@ struct gpu_executor {
   wvk_pipeline *pipelines[WISP_GPU_MAX_PIPELINES];
   uint32_t pipeline_count;
   wisp_persistent persistent;
-  bool fuses; /* the fused kernels are built; context.fused: and were compared with the others */
 };
 
 enum {
@@ -136,6 +135,10 @@ const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *executor, const wisp_kernel 
  * is replaced by the plain one and named at WARN; a wrong plain one is DEVICE. Start-up leaves it out where the same kernels
  * have passed at an earlier start (trust.h). */
 wisp_status wisp_gpu_selftest(gpu_executor *executor);
+
+/* Behind the self-test, where context.fused: compares the fused kernels with a batch (fused_check.c). Where they are wrong they
+ * are given up, named at WARN, and the kernels of single ops built and tested. */
+wisp_status wisp_gpu_check_fused(gpu_executor *executor);
 
 wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *executor, uint32_t context, wisp_kv_type kv_type);
 void wisp_gpu_timeline_destroy(wisp_timeline *timeline);

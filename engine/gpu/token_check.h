@@ -12,6 +12,11 @@ typedef struct wisp_token_check {
   int32_t next;
 } wisp_token_check;
 
+void wisp_token_check_ids(const wisp_model *model, int32_t ids[WISP_CHECK_TOKENS]);
+
+/* Squared error over the power of what was expected. */
+double wisp_token_check_nmse(const float *expected, const float *found, uint64_t count);
+
 /* Decodes the check's tokens from the timeline's beginning on; it has room for WISP_CHECK_TOKENS + 2. */
 wisp_status wisp_token_check_run(wisp_timeline *timeline, const wisp_model *model, wisp_token_check *check);
 

@@ -43,13 +43,13 @@ vec4 load_quad(uint position, uint element) {
   return vec4(unpackHalf2x16(kv[at]), unpackHalf2x16(kv[at + 1u]));
 }
 
-// 2 elements from a multiple of 2 on.
-vec2 load_pair(uint position, uint element) {
+// Elements 2 * pair and 2 * pair + 1.
+vec2 load_pair(uint position, uint pair) {
   const uint first = position * KV_ROW;
-  if (KV_TYPE == KV_F32) return uintBitsToFloat(uvec2(kv[first + element], kv[first + element + 1u]));
+  if (KV_TYPE == KV_F32) return uintBitsToFloat(uvec2(kv[first + 2u * pair], kv[first + 2u * pair + 1u]));
   if (KV_TYPE == KV_Q8_0) {
-    const vec4 quants = signed_bytes(kv[first + element / 4u]);
-    return load_scale(position, element) * ((element & 2u) == 0u ? quants.xy : quants.zw);
+    const vec4 quants = signed_bytes(kv[first + pair / 2u]);
+    return load_scale(position, 2u * pair) * ((pair & 1u) == 0u ? quants.xy : quants.zw);
   }
-  return unpackHalf2x16(kv[first + element / 2u]);
+  return unpackHalf2x16(kv[first + pair]);
 }

@@ -218,8 +218,8 @@ good "info of a shared shape" "$wisp" info --synthetic mobilellm-125m-ls --type 
 json "block sharing is told" 'd["executed_blocks"] == 2 * d["weight_blocks"] == d["kv_slots"]'
 
 good "info --kv q8_0" "$wisp" info "$model" --kv q8_0 --json
-json "8 bits are 17/32 of f16, padded, and no dispatch more" 'd["kv_type"] == "q8_0" and d["dispatches_per_token"] == 5 * d["executed_blocks"] + 3 and
-  d["kv_bytes_per_token"] == d["kv_slots"] * ((2 * d["kv_heads"] * d["head_size"] * 17 // 16 + 15) // 16 * 16)'
+json "8 bits are 17/32 of f16, padded, and no dispatch more" '(d["kv_type"] == "q8_0" and d["dispatches_per_token"] == 5 * d["executed_blocks"] + 3 and
+  d["kv_bytes_per_token"] == d["kv_slots"] * ((2 * d["kv_heads"] * d["head_size"] * 17 // 16 + 15) // 16 * 16))'
 bad "q8_0 for heads of 16" 1 "heads of 16 are no multiple" "$wisp" logits --device cpu --synthetic tiny --ids 1 --kv q8_0
 good "run --kv q8_0" "${ask[@]}" "${question[@]}" --kv q8_0 --save-state "$work/8-bit.state"
 text "answers with a cache of 8 bits" 'Paris'

@@ -65,7 +65,9 @@ static bool filtered_out(const check_params *params, const wisp_shader *shader, 
 
 static void judge_variant(counts *n, const check_params *params, const check_result *result, const wisp_shader *shader) {
   const tally_row sum = tally_sum(&result->tally, shader);
-  if (!strcmp(shader->name, "persistent") || !strcmp(shader->name, "draw")) return; /* whole_token.h, draw.h */
+  if (!strcmp(shader->name, "persistent") || strstr(shader->name, "_fused") || !strcmp(shader->name, "settle"))
+    return;                                  /* whole_token.h */
+  if (!strcmp(shader->name, "draw")) return; /* draw.h */
   if (filtered_out(params, shader, &sum)) return;
   if (!check_supported(shader, wvk_device_caps(params->device))) {
     printf("skip %-28s the device lacks one of: ", shader->name);
@@ -168,19 +170,18 @@ static wisp_status check(const check_params *params, json *out, counts *n) {
 /* A bound of rounding: sums in another order, over all blocks. */
 static wisp_status check_whole_tokens(const check_params *params, counts *n) {
   whole_token_row rows[WHOLE_TOKEN_CASES];
-  const char *filter = params->filter && !strstr("persistent", params->filter) ? params->filter : NULL;
-  WISP_TRY(whole_token_check(params->host, wvk_device_index(params->device), filter, rows));
+  WISP_TRY(whole_token_check(params->host, wvk_device_index(params->device), params->filter, rows));
   for (uint32_t i = 0; i < WHOLE_TOKEN_CASES; i++) {
     const whole_token_row *row = &rows[i];
     if (!row->what) continue;
     if (!row->taken) {
-      printf("skip persistent %s: %s\n", row->what, row->decode);
+      printf("skip %s %s: %s\n", row->path, row->what, row->decode);
       n->skipped++;
       continue;
     }
     const bool as_expected = strncmp(row->decode, row->expected, strlen(row->expected)) == 0;
     const bool right = as_expected && row->worst <= 1e-6 && !row->others;
-    printf("%s persistent %s: %u tokens, worst NMSE %.1e, %u greedy tokens differ; %s\n", right ? "ok  " : "FAIL", row->what,
+    printf("%s %s %s: %u tokens, worst NMSE %.1e, %u greedy tokens differ; %s\n", right ? "ok  " : "FAIL", row->path, row->what,
            row->tokens, row->worst, row->others, row->decode);
     if (right)
       n->passed++;

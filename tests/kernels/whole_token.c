@@ -20,20 +20,27 @@ static const struct {
   bool bias, gelu;
   wisp_kv_type kv_type;
   fault fault;
+  bool fused; /* the fused kernels, not the persistent path */
 } cases[WHOLE_TOKEN_CASES] = {
-    {"tiny f32", "tiny", "f32", false, false, WISP_KV_F16, NONE},
-    {"tiny f16", "tiny", "f16", false, false, WISP_KV_F16, NONE},
-    {"tiny bf16", "tiny", "bf16", false, false, WISP_KV_F16, NONE},
-    {"tiny q4_0", "tiny", "q4_0", false, false, WISP_KV_F16, NONE},
-    {"tiny q4_1, f32 cache", "tiny", "q4_1", false, false, WISP_KV_F32, NONE},
-    {"tiny q5_1, GELU", "tiny", "q5_1", false, true, WISP_KV_F16, NONE},
-    {"tiny-ls q8_0, biases", "tiny-ls", "q8_0", true, false, WISP_KV_F16, NONE},
-    {"mobilellm-125m q4_0", "mobilellm-125m", "q4_0", false, false, WISP_KV_F16, NONE},
-    {"mobilellm-350m-ls q8_0", "mobilellm-350m-ls", "q8_0", false, false, WISP_KV_F16, NONE},
-    {"mobilellm-350m f16, biases, GELU", "mobilellm-350m", "f16", true, true, WISP_KV_F16, NONE},
-    {"mobilellm-125m q4_0, a workgroup missing", "mobilellm-125m", "q4_0", false, false, WISP_KV_F16, LOST_MAIL},
-    {"tiny q4_0, a workgroup missing", "tiny", "q4_0", false, false, WISP_KV_F16, LOST_MAIL},
-    {"tiny q4_0, wrong blocks", "tiny", "q4_0", false, false, WISP_KV_F16, WRONG_START},
+    {"tiny f32", "tiny", "f32", false, false, WISP_KV_F16, NONE, false},
+    {"tiny f16", "tiny", "f16", false, false, WISP_KV_F16, NONE, false},
+    {"tiny bf16", "tiny", "bf16", false, false, WISP_KV_F16, NONE, false},
+    {"tiny q4_0", "tiny", "q4_0", false, false, WISP_KV_F16, NONE, false},
+    {"tiny q4_1, f32 cache", "tiny", "q4_1", false, false, WISP_KV_F32, NONE, false},
+    {"tiny q5_1, GELU", "tiny", "q5_1", false, true, WISP_KV_F16, NONE, false},
+    {"tiny-ls q8_0, biases", "tiny-ls", "q8_0", true, false, WISP_KV_F16, NONE, false},
+    {"mobilellm-125m q4_0", "mobilellm-125m", "q4_0", false, false, WISP_KV_F16, NONE, false},
+    {"mobilellm-350m-ls q8_0", "mobilellm-350m-ls", "q8_0", false, false, WISP_KV_F16, NONE, false},
+    {"mobilellm-350m f16, biases, GELU", "mobilellm-350m", "f16", true, true, WISP_KV_F16, NONE, false},
+    {"mobilellm-125m q4_0, a workgroup missing", "mobilellm-125m", "q4_0", false, false, WISP_KV_F16, LOST_MAIL, false},
+    {"tiny q4_0, a workgroup missing", "tiny", "q4_0", false, false, WISP_KV_F16, LOST_MAIL, false},
+    {"tiny q4_0, wrong blocks", "tiny", "q4_0", false, false, WISP_KV_F16, WRONG_START, false},
+    {"tiny-32 f32", "tiny-32", "f32", false, false, WISP_KV_F32, NONE, true},
+    {"tiny-32 f16, biases, GELU", "tiny-32", "f16", true, true, WISP_KV_F32, NONE, true},
+    {"tiny-32 bf16", "tiny-32", "bf16", false, false, WISP_KV_F32, NONE, true},
+    {"tiny-32 q4_0, f16 cache", "tiny-32", "q4_0", false, false, WISP_KV_F16, NONE, true},
+    {"tiny-32 q5_1", "tiny-32", "q5_1", false, false, WISP_KV_F32, NONE, true},
+    {"tiny-32-ls q8_0, biases", "tiny-32-ls", "q8_0", true, false, WISP_KV_F32, NONE, true},
 };
 
 static const char *const expected_decode[] = {
@@ -48,12 +55,18 @@ static int32_t token_at(uint32_t position, uint32_t vocabulary) {
   return (int32_t)((position * 7919ull + 13) % vocabulary);
 }
 
-static void set_variable(const char *value) {
+static void set_variable(const char *name, const char *value) {
 #if defined(_WIN32)
-  _putenv_s("WISP_PERSISTENT", value);
+  _putenv_s(name, value);
 #else
-  setenv("WISP_PERSISTENT", value, 1);
+  setenv(name, value, 1);
 #endif
+}
+
+/* The way that is looked at, or a dispatch for each op. Unless it is wished, the persistent path goes by the device. */
+static void choose_way(uint32_t index, bool looked_at, const char *persistent) {
+  set_variable("WISP_PERSISTENT", looked_at && !cases[index].fused ? persistent : "0");
+  set_variable("WISP_FUSED", looked_at && cases[index].fused ? "1" : "0");
 }
 
 static wisp_status open_model(const wisp_host *host, uint32_t index, wisp_model *model) {
@@ -95,9 +108,9 @@ static wisp_status make(wisp_timeline *timeline, uint32_t vocabulary, made *out)
   return WISP_OK;
 }
 
-/* The persistent path: unless the device does not take it, row->taken. */
+/* looked_at: by the case's way, unless the device does not take it, row->taken. */
 static wisp_status decode(const wisp_host *host, uint32_t device, uint32_t index, wisp_model *model, const wisp_plan *plan,
-                          bool persistent, made *out, whole_token_row *row) {
+                          bool looked_at, made *out, whole_token_row *row) {
   const wisp_executor_params params = {
       .host = host, .plan = plan, .device_index = (int32_t)device, .max_context = TOKENS + GREEDY};
   wisp_executor *executor = NULL;
@@ -106,14 +119,17 @@ static wisp_status decode(const wisp_host *host, uint32_t device, uint32_t index
   gpu_executor *e = (gpu_executor *)executor;
   wisp_status status = WISP_OK;
   wisp_persistent_settle(e);
-  if (persistent) row->taken = atomic_load(&e->persistent.available);
-  if (persistent && row->taken) status = break_it(e, model, cases[index].fault);
+  const bool fused = cases[index].fused;
+  if (looked_at) row->taken = fused ? e->context.fused : atomic_load(&e->persistent.available);
+  if (looked_at && row->taken) status = break_it(e, model, cases[index].fault);
   if (status == WISP_OK) status = wisp_gpu_timeline_create(&timeline, executor, TOKENS + GREEDY, cases[index].kv_type);
   wisp_persistent_settle(e); /* the pipeline for an f32 cache, too */
   if (status == WISP_OK && row->taken) status = make(timeline, model->vocabulary, out);
-  if (persistent) snprintf(row->decode, sizeof row->decode, "%s", atomic_load(&e->persistent.decode));
-  const bool idle = timeline && cases[index].fault == NONE && !((gpu_timeline *)timeline)->persistent.active;
-  if (persistent && row->taken && idle)
+  wisp_engine_stats stats;
+  wisp_gpu_executor.get_stats(executor, &stats);
+  if (looked_at) snprintf(row->decode, sizeof row->decode, "%s", stats.decode);
+  const bool idle = timeline && !fused && cases[index].fault == NONE && !((gpu_timeline *)timeline)->persistent.active;
+  if (looked_at && row->taken && idle)
     snprintf(row->decode, sizeof row->decode, "dispatches: the timeline did not take the path");
   if (timeline) wisp_gpu_timeline_destroy(timeline);
   wisp_gpu_executor.destroy(executor);
@@ -135,24 +151,26 @@ static void compare(const made *found, const made *expected, uint32_t vocabulary
 }
 
 static wisp_status check_case(const wisp_host *host, uint32_t device, uint32_t index, whole_token_row *row) {
-  const char *text = getenv("WISP_PERSISTENT");
-  char wish[40];
-  snprintf(wish, sizeof wish, "%s", text ? text : "");
+  const char *texts[] = {getenv("WISP_PERSISTENT"), getenv("WISP_FUSED")};
+  char persistent[40], fused[40];
+  snprintf(persistent, sizeof persistent, "%s", texts[0] ? texts[0] : "");
+  snprintf(fused, sizeof fused, "%s", texts[1] ? texts[1] : "");
   wisp_model model;
   wisp_plan plan = {0};
   made found = {0}, expected = {0};
-  *row = (whole_token_row){.what = cases[index].what, .expected = expected_decode[cases[index].fault]};
+  *row = (whole_token_row){.what = cases[index].what, .path = cases[index].fused ? "fused" : "persistent"};
+  row->expected = cases[index].fused ? "fused" : expected_decode[cases[index].fault];
   wisp_status status = open_model(host, index, &model);
   if (status == WISP_OK) status = wisp_plan_create(&plan, host, &model);
   found.logits = calloc((size_t)TOKENS * model.vocabulary, sizeof(float));
   expected.logits = calloc((size_t)TOKENS * model.vocabulary, sizeof(float));
   if (status == WISP_OK && (!found.logits || !expected.logits)) status = wisp_fail_memory(host, "logits", TOKENS);
+  choose_way(index, true, persistent);
   if (status == WISP_OK) status = decode(host, device, index, &model, &plan, true, &found, row);
-  if (status == WISP_OK && row->taken) {
-    set_variable("0");
-    status = decode(host, device, index, &model, &plan, false, &expected, row);
-    set_variable(wish);
-  }
+  choose_way(index, false, persistent);
+  if (status == WISP_OK && row->taken) status = decode(host, device, index, &model, &plan, false, &expected, row);
+  set_variable("WISP_PERSISTENT", persistent);
+  set_variable("WISP_FUSED", fused);
   if (status == WISP_OK && row->taken) compare(&found, &expected, model.vocabulary, row);
   free(found.logits);
   free(expected.logits);
@@ -164,12 +182,14 @@ static wisp_status check_case(const wisp_host *host, uint32_t device, uint32_t i
 wisp_status whole_token_check(const wisp_host *host, uint32_t device, const char *filter,
                               whole_token_row rows[WHOLE_TOKEN_CASES]) {
   wisp_status status = WISP_OK;
-  bool taken = true;
+  bool taken[2] = {true, true}; /* persistent, fused */
   memset(rows, 0, WHOLE_TOKEN_CASES * sizeof *rows);
-  for (uint32_t i = 0; i < WHOLE_TOKEN_CASES && status == WISP_OK && taken; i++) {
-    if (filter && !strstr(cases[i].what, filter)) continue;
+  for (uint32_t i = 0; i < WHOLE_TOKEN_CASES && status == WISP_OK; i++) {
+    if (!taken[cases[i].fused] ||
+        (filter && !strstr(cases[i].fused ? "fused" : "persistent", filter) && !strstr(cases[i].what, filter)))
+      continue;
     status = check_case(host, device, i, &rows[i]);
-    taken = rows[i].taken;
+    taken[cases[i].fused] = rows[i].taken;
   }
   return status;
 }
