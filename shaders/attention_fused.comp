@@ -1,12 +1,8 @@
 #version 450
 // SPDX-License-Identifier: Apache-2.0
-// Decode with few dispatches: attention_direct.comp, and at once the heads' share of the output projection: M's columns of this head
-// times what the head made, added to the residual stream (lib/residual.glsl). Grid: (heads, slices of M's rows); a head's workgroups
-// all compute the same attention.
-// attention.comp for GPUs with caches and subgroups: latency is all that counts, so nothing waits inside the loop. HEAD_SIZE / 8
-// neighbouring invocations hold one position's key and value, 8 elements each; such a team takes every TEAMS-th position and keeps a
-// softmax of its own (running maximum, sum and weighted values); the teams meet once at the end. HEAD_SIZE / 8
-// is a power of two and at most the subgroup size; LOCAL is a multiple of the subgroup size.
+// Decode with few dispatches: attention as in attention_direct.comp, of one token, and at once the head's share of the output
+// projection: M's columns of this head times what the head made, added to the residual stream (lib/residual.glsl). Grid: (heads, slices
+// of M's rows); a head's workgroups all compute the same attention, and ask for their weights before it.
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require

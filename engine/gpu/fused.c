@@ -12,29 +12,12 @@ enum {
   MOST_AHEAD = 4,       /* rounds there */
   WORDS_AHEAD = 72,     /* of weights in an invocation's registers: with 640 invocations more would spill on 64 K registers */
   HEAD_ROWS = 128,
+  HEAD_SUMS = 5120, /* floats of shared memory */
   WIDE_GROUPS = 192 /* workgroups of gate_up, beyond which each makes 32 hidden units */
 };
 
 static uint32_t divide_up(uint32_t value, uint32_t by) {
   return (value + by - 1) / by;
-}
-
-bool wisp_fused_fits(const wisp_kernel_context *context) {
-  const wisp_model *m = context->model;
-  const wvk_caps *caps = context->caps;
-  const char *wanted = getenv("WISP_FUSED");
-  if (wanted && *wanted ? *wanted == '0' : caps->kind != WVK_KIND_DISCRETE) return false;
-  if (!caps->atomic64 || !caps->subgroup_shuffle || caps->subgroup_min < 8 || caps->storage_buffers < WISP_FUSED_BINDINGS)
-    return false;
-  if (caps->max_workgroup < TEAM_LOCAL || !wisp_team_fits(caps, m->width)) return false;
-  const uint32_t team = m->head_size / 8;
-  if (m->head_size % 32 || team & (team - 1) || team > caps->subgroup_min) return false;
-  if (m->int8_activations || m->qk_norm_plain || context->kv_type == WISP_KV_Q8_0) return false;
-  for (uint32_t i = 0; i < m->weight_blocks; i++) {
-    const wisp_block *b = &m->blocks[i];
-    if (b->q_norm || b->attn_post_norm || b->ffn_post_norm) return false;
-  }
-  return true;
 }
 
 /* The last block's residual stream becomes floats, for the head. */
@@ -63,26 +46,34 @@ static void set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *p
   constants[WISP_C_SCALES0 + 3 * index] = placed->scales;
 }
 
-/* Units of a block of 32 weights: wanted, or as many as make units of at most 16 words. */
-static uint32_t unit_parts(const wisp_placed *placed, uint32_t wanted) {
-  const uint32_t least = placed->layout->quant_bytes > 64 ? 2 : 1;
-  return wanted > least ? wanted : least;
+/* Units of a block of 32 weights, of which matvec_team.comp's and attention_fused.comp's hold at most 16 words. */
+static uint32_t least_parts(const wisp_placed *placed) {
+  return placed->layout->quant_bytes > 64 ? 2 : 1;
+}
+
+static uint32_t team_size(uint32_t cols, uint32_t parts) {
+  return 8 * divide_up(cols, 32) * parts;
+}
+
+/* 2 where a team of them has the invocations, else as few as there can be. */
+static uint32_t more_parts(const wisp_placed *placed, uint32_t cols) {
+  return team_size(cols, 2) <= TEAM_LOCAL ? 2 : least_parts(placed);
 }
 
 static uint32_t unit_words(const wisp_placed *placed, uint32_t parts) {
   return placed->layout->quant_bytes / 4 / parts + 1;
 }
 
-bool wisp_team_fits(const wvk_caps *caps, uint32_t cols) {
-  return 8 * divide_up(cols, 32) * 2 <= (caps->max_workgroup < TEAM_LOCAL ? caps->max_workgroup : TEAM_LOCAL) &&
-         caps->shared_memory >= 32768;
+bool wisp_team_fits(const wvk_caps *caps, uint32_t cols, const wisp_placed *matrix) {
+  return caps->max_workgroup >= TEAM_LOCAL && caps->shared_memory >= 32768 &&
+         team_size(cols, least_parts(matrix)) <= TEAM_LOCAL;
 }
 
 /* matvec_team.comp's geometry: rows a workgroup, all of whose tiles have a subgroup to add them up; as many teams as there are
  * invocations for and tiles keep busy in as few rounds; weights of several rounds at a time where registers last. */
 static void set_team(uint32_t *c, const wvk_caps *caps, uint32_t rows, const wisp_placed *matrix, uint32_t matrices,
                      uint32_t parts) {
-  const uint32_t team = 8 * divide_up(c[WISP_C_COLS], 32) * parts, most = TEAM_LOCAL / team;
+  const uint32_t team = team_size(c[WISP_C_COLS], parts), most = TEAM_LOCAL / team;
   const uint32_t rounds = divide_up(rows / 8, most), fit = WORDS_AHEAD / (matrices * unit_words(matrix, parts));
   uint32_t ahead = rounds < MOST_AHEAD ? rounds : MOST_AHEAD;
   if (ahead > fit) ahead = fit ? fit : 1;
@@ -94,16 +85,49 @@ static void set_team(uint32_t *c, const wvk_caps *caps, uint32_t rows, const wis
   c[WISP_C_AHEAD] = ahead;
 }
 
-uint32_t wisp_team_head_rows(const wvk_caps *caps) {
-  const uint32_t tiles = TEAM_LOCAL / caps->subgroup_max; /* a subgroup each */
-  return tiles * 8 < HEAD_ROWS ? tiles * 8 : HEAD_ROWS;
+/* As many as have a subgroup for each tile, and sums of their units in half of the shared memory that is always there. */
+uint32_t wisp_team_head_rows(const wvk_caps *caps, uint32_t cols, const wisp_placed *matrix) {
+  uint32_t rows = 8 * (TEAM_LOCAL / caps->subgroup_max);
+  if (rows > HEAD_ROWS) rows = HEAD_ROWS;
+  while (rows > 8 && rows * divide_up(cols, 32) * least_parts(matrix) > HEAD_SUMS) rows -= 8;
+  return rows;
 }
 
 void wisp_team_head(wisp_kernel_call *call, const wisp_kernel_context *context) {
   uint32_t *c = call->kernel.constants;
   const wisp_placed *matrix = &call->window->matrices[0];
-  set_team(c, context->caps, wisp_team_head_rows(context->caps), matrix, 1, unit_parts(matrix, 1));
+  set_team(c, context->caps, wisp_team_head_rows(context->caps, c[WISP_C_COLS], matrix), matrix, 1, least_parts(matrix));
   call->groups_x = divide_up(c[WISP_C_ROWS], c[WISP_C_TILE_ROWS]);
+}
+
+/* Matrices of one kernel have units of one size. */
+static bool block_fits(const wisp_kernel_context *context, uint32_t block) {
+  const wisp_model *m = context->model;
+  const wisp_block *b = &m->blocks[block];
+  const wisp_placed *matrices = context->weights->blocks[block].matrices;
+  if (b->q_norm || b->attn_post_norm || b->ffn_post_norm) return false;
+  if (least_parts(&matrices[1]) != least_parts(&matrices[0]) || least_parts(&matrices[2]) != least_parts(&matrices[0]))
+    return false;
+  if (least_parts(&matrices[4]) != least_parts(&matrices[5])) return false;
+  const uint32_t rows = divide_up(divide_up(m->width, ATTENTION_SLICES), 8) * 8;
+  return wisp_team_fits(context->caps, m->width, &matrices[0]) && wisp_team_fits(context->caps, m->width, &matrices[4]) &&
+         rows * (m->head_size / 32) * least_parts(&matrices[3]) <= MOST_AHEAD * ATTENTION_LOCAL;
+}
+
+bool wisp_fused_fits(const wisp_kernel_context *context) {
+  const wisp_model *m = context->model;
+  const wvk_caps *caps = context->caps;
+  const char *wanted = getenv("WISP_FUSED");
+  if (wanted && *wanted ? *wanted == '0' : caps->kind != WVK_KIND_DISCRETE) return false;
+  if (!caps->atomic64 || !caps->subgroup_shuffle || caps->subgroup_min < 8 || caps->storage_buffers < WISP_FUSED_BINDINGS)
+    return false;
+  const uint32_t team = m->head_size / 8, subgroups = ATTENTION_LOCAL / caps->subgroup_min;
+  if (m->head_size % 32 || team & (team - 1) || team > caps->subgroup_min) return false;
+  if (subgroups * (m->head_size + 2) * 4 + MOST_AHEAD * ATTENTION_LOCAL * 4 + 2048 > caps->shared_memory) return false;
+  if (m->int8_activations || m->qk_norm_plain || context->kv_type == WISP_KV_Q8_0) return false;
+  for (uint32_t i = 0; i < m->weight_blocks; i++)
+    if (!block_fits(context, i)) return false;
+  return true;
 }
 
 void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, uint32_t part) {
@@ -128,7 +152,7 @@ void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context,
     break;
   case WISP_OP_QKV:
     call->kernel.shader = wisp_shader_find("qkv_fused");
-    set_team(c, caps, 8, &matrices[0], 1, unit_parts(&matrices[0], 2));
+    set_team(c, caps, 8, &matrices[0], 1, more_parts(&matrices[0], m->width));
     call->groups_x = divide_up(c[WISP_C_ROWS], c[WISP_C_TILE_ROWS]);
     break;
   case WISP_OP_ATTENTION:
@@ -137,7 +161,7 @@ void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context,
     c[WISP_C_SUBGROUPS] = ATTENTION_LOCAL / caps->subgroup_min;
     c[WISP_C_ROWS] = m->width;
     c[WISP_C_TILE_ROWS] = divide_up(divide_up(m->width, ATTENTION_SLICES), 8) * 8;
-    c[WISP_C_PARTS] = unit_parts(&matrices[3], 1);
+    c[WISP_C_PARTS] = least_parts(&matrices[3]);
     set_matrix(c, 0, &matrices[3]);
     call->column_items = divide_up(m->width, c[WISP_C_TILE_ROWS]);
     break;
@@ -145,8 +169,10 @@ void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context,
     const wisp_placed *down = &matrices[6];
     const bool wide = m->ffn_width > 16 * WIDE_GROUPS && down->layout->id != WISP_LAYOUT_F32;
     const uint32_t rows = wide ? 32 : 16;
+    const bool small = matrices[4].layout->quant_bytes < 64; /* whole blocks then, or a workgroup has too many units */
+    const uint32_t parts = wide && small ? least_parts(&matrices[4]) : more_parts(&matrices[4], m->width);
     call->kernel.shader = wisp_shader_find("gate_up_fused");
-    set_team(c, caps, rows, &matrices[4], 2, unit_parts(&matrices[4], wide ? 1 : 2));
+    set_team(c, caps, rows, &matrices[4], 2, parts);
     const uint32_t taken = 2 * c[WISP_C_AHEAD] * unit_words(&matrices[4], c[WISP_C_PARTS]);
     const uint32_t left = taken < WORDS_AHEAD ? (WORDS_AHEAD - taken) / unit_words(down, 32 / rows) : 0;
     c[WISP_C_DOWN_AHEAD] = left < MOST_AHEAD ? left : MOST_AHEAD;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The residual stream of the fused kernels: int64 with 32 bits behind the point, [2][RESIDUAL_WIDTH]. Integers add up to the same sum in
+// The residual stream of the fused kernels: int64 with 32 bits behind the point, [2][width]. Integers add up to the same sum in
 // any order, so that every workgroup can add its share by atomics and the result is deterministic. |x| < 2^31, error 2^-33 an addend.
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
 #extension GL_EXT_shader_atomic_int64 : require
