@@ -40,12 +40,6 @@ uint32_t wisp_fused_parts(const wisp_kernel_context *context, const wisp_op *op)
   }
 }
 
-static void set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *placed) {
-  constants[WISP_C_LAYOUT0 + 3 * index] = placed->layout->id;
-  constants[WISP_C_QUANTS0 + 3 * index] = placed->quants;
-  constants[WISP_C_SCALES0 + 3 * index] = placed->scales;
-}
-
 /* Units of a block of 32 weights, of which matvec_team.comp's and attention_fused.comp's hold at most 16 words. */
 static uint32_t least_parts(const wisp_placed *placed) {
   return placed->layout->quant_bytes > 64 ? 2 : 1;
@@ -162,7 +156,7 @@ void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context,
     c[WISP_C_ROWS] = m->width;
     c[WISP_C_TILE_ROWS] = divide_up(divide_up(m->width, ATTENTION_SLICES), 8) * 8;
     c[WISP_C_PARTS] = least_parts(&matrices[3]);
-    set_matrix(c, 0, &matrices[3]);
+    wisp_kernel_set_matrix(c, 0, &matrices[3]);
     call->column_items = divide_up(m->width, c[WISP_C_TILE_ROWS]);
     break;
   case WISP_OP_GATE_UP: {
@@ -176,7 +170,7 @@ void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context,
     const uint32_t taken = 2 * c[WISP_C_AHEAD] * unit_words(&matrices[4], c[WISP_C_PARTS]);
     const uint32_t left = taken < WORDS_AHEAD ? (WORDS_AHEAD - taken) / unit_words(down, 32 / rows) : 0;
     c[WISP_C_DOWN_AHEAD] = left < MOST_AHEAD ? left : MOST_AHEAD;
-    set_matrix(c, 2, down);
+    wisp_kernel_set_matrix(c, 2, down);
     call->groups_x = divide_up(m->ffn_width, rows);
     break;
   }

@@ -174,7 +174,7 @@ static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp
   return wisp_shader_find(name);
 }
 
-static void set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *placed) {
+void wisp_kernel_set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *placed) {
   constants[WISP_C_LAYOUT0 + 3 * index] = placed->layout->id;
   constants[WISP_C_QUANTS0 + 3 * index] = placed->quants;
   constants[WISP_C_SCALES0 + 3 * index] = placed->scales;
@@ -301,7 +301,7 @@ static void set_residual(wisp_kernel_call *call, const wisp_kernel_context *cont
   }
   set_matmul(call, context, op->kind, "residual", m->width, cols, batch);
   set_data(c, x, cols, op->post_norm ? a->projected : a->x, m->width);
-  set_matrix(c, 0, &call->window->matrices[matrix]);
+  wisp_kernel_set_matrix(c, 0, &call->window->matrices[matrix]);
   c[WISP_C_ADD] = !op->post_norm;
 }
 
@@ -332,7 +332,7 @@ static void set_qkv(wisp_kernel_call *call, const wisp_kernel_context *context, 
   set_matmul(call, context, op->kind, "qkv", q_rows + 2 * kv_rows, m->width, batch);
   set_data(c, a->x, m->width, a->q, q_rows);
   set_norm(c, context, call->window->vectors[WISP_ATTN_NORM]);
-  for (uint32_t i = 0; i < 3; i++) set_matrix(c, i, &call->window->matrices[i]);
+  for (uint32_t i = 0; i < 3; i++) wisp_kernel_set_matrix(c, i, &call->window->matrices[i]);
   if (op->block->q_bias) c[WISP_C_BIAS] = 4 * call->window->vectors[WISP_Q_BIAS];
   if (norms_apart(context, op, batch)) {
     c[WISP_C_HEAD_NORM] = 0;
@@ -358,7 +358,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     c[WISP_C_Y] = a->x;
     c[WISP_C_Y_STRIDE] = m->width;
     c[WISP_C_SCALE] = float_bits(m->embedding_scale);
-    set_matrix(c, 0, &call.window->matrices[0]);
+    wisp_kernel_set_matrix(c, 0, &call.window->matrices[0]);
     call.groups_x = (m->width / 4 + EMBED_LOCAL - 1) / EMBED_LOCAL;
     break;
   case WISP_OP_QKV:
@@ -378,7 +378,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     set_matmul(&call, context, op->kind, "gate_up", m->ffn_width, m->width, batch);
     set_data(c, a->x, m->width, a->hidden, m->ffn_width);
     set_norm(c, context, call.window->vectors[WISP_FFN_NORM]);
-    for (uint32_t i = 0; i < 2; i++) set_matrix(c, i, &call.window->matrices[4 + i]);
+    for (uint32_t i = 0; i < 2; i++) wisp_kernel_set_matrix(c, i, &call.window->matrices[4 + i]);
     c[WISP_C_GELU] = m->gelu;
     break;
   case WISP_OP_DOWN:
@@ -389,7 +389,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     set_matmul(&call, context, op->kind, "head", call.window->rows, m->width, batch);
     set_data(c, a->x, m->width, a->logits, a->logit_stride);
     set_norm(c, context, call.window->vectors[WISP_FINAL_NORM]);
-    set_matrix(c, 0, &call.window->matrices[0]);
+    wisp_kernel_set_matrix(c, 0, &call.window->matrices[0]);
     if (takes_direct(context, op->kind, batch)) wisp_team_head(&call, context);
     c[WISP_C_ROW_BEGIN] = call.window->row_begin;
     c[WISP_C_CANDIDATES] = a->candidates;

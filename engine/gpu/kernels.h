@@ -73,8 +73,8 @@ wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *model);
 /* Plans context->activations; the rest of context is set. */
 void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns);
 
-/* A variant by its name, NULL if there is none. */
-const wisp_shader *wisp_shader_find(const char *name);
+/* The index-th of the three matrices that a kernel's constants have room for. */
+void wisp_kernel_set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *placed);
 
 /* How many dispatches op takes: embedding and head one for each of their windows, else one, one more before it where inputs are
  * prepared and one more behind it for a post norm, the norms of a batch's heads, or a batch's K and V in q8_0. */
