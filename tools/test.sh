@@ -20,8 +20,8 @@ stage() {
 }
 vulkan_suites='@(wvk|gpu)*/*' # what depends on the driver; sessions take minutes where pipelines are slow to build
 # Software drivers decode a token or two a second.
-few=(--tokens 16 --decode-prompts 3 --decode-tokens 8 --windows 1)
-fewer=(--prompts 5 --tokens 8 --decode-prompts 1 --decode-tokens 4 --windows 0)
+few=(--tokens 16 --decode-prompts 3 --decode-tokens 8 --windows 1 --depth 65)
+fewer=(--prompts 5 --tokens 8 --decode-prompts 1 --decode-tokens 4 --windows 0 --depth 2)
 
 stage style                  300 ''                        tests/style.sh
 stage downloads              600 ''                        downloads

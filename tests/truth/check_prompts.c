@@ -157,8 +157,20 @@ static void compare_with_cpu(const truth *t, const truth_prompt *p, const float 
   record(t, p, "cpu", &found, NEAR_TIE);
 }
 
+/* Prompts by cooperative matrices round weights and inputs to float16. */
+static bool rounds_to_half(const wisp_engine *engine) {
+  const uint32_t count = wisp_engine_pipelines(engine, NULL, 0);
+  wisp_pipeline_info *infos = malloc(count * sizeof *infos);
+  if (!infos) abort();
+  const uint32_t listed = wisp_engine_pipelines(engine, infos, count);
+  bool found = false;
+  for (uint32_t i = 0; i < count && i < listed; i++) found |= strstr(infos[i].name, "_coopmat") != NULL;
+  free(infos);
+  return found;
+}
+
 /* A float16 KV cache rounds nearly equal values to unlike ones, which some positions amplify a thousand times; with float32
- * what is left is the order of additions. */
+ * what is left is the order of additions, unless the kernels themselves round. */
 static void compare_with_cpu_float32(const truth *t, const truth_prompt *p) {
   wisp_engine *const engines[2] = {t->engine, t->reference};
   float *rows[2];
@@ -167,7 +179,8 @@ static void compare_with_cpu_float32(const truth *t, const truth_prompt *p) {
     rows[i] = rows_of(t, session, p->ids, p->count);
     wisp_session_destroy(&session);
   }
-  findings_check(t->findings, p->id, "nmse_cpu_kv_f32", worst_of(t, rows[0], rows[1], p->count), 1e-6);
+  findings_check(t->findings, p->id, "nmse_cpu_kv_f32", worst_of(t, rows[0], rows[1], p->count),
+                 rounds_to_half(t->engine) ? 1e-4 : 1e-6);
   free(rows[0]), free(rows[1]);
 }
 

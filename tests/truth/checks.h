@@ -12,6 +12,8 @@
 #define NEAR_TIE 0.02
 /* llama.cpp rounds activations to 8 bits, which moves logits more. */
 #define NEAR_TIE_LLAMACPP 0.5
+/* Tokens that the engines have room for. */
+#define TRUTH_CONTEXT 2048
 
 typedef struct truth {
   const truth_vectors *vectors;
@@ -35,6 +37,7 @@ void truth_must(wisp_status status, const char *what);
 void check_text(const truth *t);    /* chat format and token ids */
 void check_prompts(const truth *t); /* logits, choices, decoding */
 void check_perplexity(const truth *t);
+void check_depths(const truth *t, uint32_t greatest); /* a device behind up to so many tokens; there is a reference */
 void check_threads(const truth *t, wisp_engine *other, uint32_t threads); /* other: the same with so many threads */
 
 #endif

@@ -12,7 +12,7 @@
 
 typedef struct truth_options {
   const char *model, *vectors, *device, *json;
-  uint32_t prompts, tokens, decoded_prompts, decoded_tokens, windows;
+  uint32_t prompts, tokens, decoded_prompts, decoded_tokens, windows, depth;
   args_numbers threads;
 } truth_options;
 
@@ -22,10 +22,11 @@ static wisp_engine *open_engine(const truth_options *o, const char *device, uint
   params.source.path = o->model;
   params.device = device;
   params.threads = threads;
-  params.max_context = 1024;
+  params.max_context = TRUTH_CONTEXT;
   wisp_engine *engine;
   const wisp_status status = wisp_engine_create(&engine, &params);
   if (status != WISP_OK) exit(report_status(status));
+  wisp_engine_settle(engine); /* all of it by the kernels that stay */
   return engine;
 }
 
@@ -67,12 +68,14 @@ static int run(const truth_options *o) {
   wisp_engine_model_info(t.engine, &info);
   wisp_engine_get_stats(t.engine, &stats);
   t.vocabulary = info.vocabulary;
-  printf("%s on %s %s\n", info.name, stats.device.name, stats.device.driver);
+  printf("%s on %s %s%s%s\n", info.name, stats.device.name, stats.device.driver,
+         cpu ? "" : "; decode: ", cpu ? "" : stats.decode);
 
   check_text(&t);
   check_long_text(&t, o);
   findings_show(&found);
   check_prompts(&t);
+  if (!cpu) check_depths(&t, o->depth);
   if (t.windows) check_perplexity(&t);
   for (uint32_t i = 1; cpu && i < o->threads.count; i++) {
     wisp_engine *other = open_engine(o, "cpu", o->threads.items[i]);
@@ -81,8 +84,8 @@ static int run(const truth_options *o) {
   }
   findings_show_worst(&found);
 
-  const char *const title[] = {"model",  info.name,           "backend", stats.device.backend, "device", stats.device.name,
-                               "driver", stats.device.driver, NULL};
+  const char *const title[] = {"model",  info.name,           "backend", stats.device.backend,    "device", stats.device.name,
+                               "driver", stats.device.driver, "decode",  cpu ? "" : stats.decode, NULL};
   const bool written = !o->json || findings_write_json(&found, o->json, title);
   const int code = found.failed || !written ? REPORT_FAILED : REPORT_DONE;
   if (!written) report_error("%s: cannot be written", o->json);
@@ -103,7 +106,8 @@ int main(int argc, char **argv) {
                      .tokens = ALL,
                      .decoded_prompts = ALL,
                      .decoded_tokens = ALL,
-                     .windows = ALL};
+                     .windows = ALL,
+                     .depth = ALL};
   const args_option options[] = {
       ARG_TEXT("-m", "--model", &o.model, "FILE", "the default model: tools/fetch_model.sh"),
       ARG_TEXT("--vectors", NULL, &o.vectors, "FOLDER", "where the vectors are"),
@@ -113,6 +117,7 @@ int main(int argc, char **argv) {
       ARG_U32("--decode-prompts", NULL, &o.decoded_prompts, 0, ALL, "decode at most so many prompts token by token"),
       ARG_U32("--decode-tokens", NULL, &o.decoded_tokens, 1, ALL, "at most so many tokens of each"),
       ARG_U32("--windows", NULL, &o.windows, 0, ALL, "at most so many windows of the perplexity"),
+      ARG_U32("--depth", NULL, &o.depth, 0, ALL, "decode behind at most so many tokens"),
       ARG_NUMBERS("--threads", "-t", &o.threads, 1, 1024, "CPU threads; further numbers must give the same ids"),
       ARG_TEXT("--json", NULL, &o.json, "FILE", "write every number"),
   };
