@@ -13,6 +13,7 @@
 typedef struct capture {
   char error[1024]; /* the last line at ERROR */
   unsigned errors, warnings;
+  unsigned replaced;    /* warnings that a kernel gave way to its plain variant: not those of a device that takes long */
   unsigned allocations; /* asked for, resizes included */
   unsigned fail_at;     /* the allocation that fails, from 1 on; 0 = none */
   size_t largest;       /* allocation, in bytes */
@@ -21,7 +22,10 @@ typedef struct capture {
 
 static inline void capture_log(void *user, wisp_log_level level, const char *text) {
   capture *c = user;
-  if (level == WISP_LOG_WARN) c->warnings++;
+  if (level == WISP_LOG_WARN) {
+    c->warnings++;
+    c->replaced += strstr(text, "using the plain") != NULL;
+  }
   if (level != WISP_LOG_ERROR) return;
   c->errors++;
   snprintf(c->error, sizeof c->error, "%s", text);
