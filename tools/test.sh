@@ -21,6 +21,8 @@ stage() {
 vulkan_suites='@(wvk|gpu)*/*' # what depends on the driver; sessions take minutes where pipelines are slow to build
 # Software drivers decode a token or two a second.
 few=(--tokens 16 --decode-prompts 3 --decode-tokens 8 --windows 1 --depth 65)
+# The reference is slow, and the other kernel sets are held to the same vectors in full.
+reference=(--decode-prompts 5 --decode-tokens 16 --windows 3)
 fewer=(--prompts 5 --tokens 8 --decode-prompts 1 --decode-tokens 4 --windows 0 --depth 2)
 
 stage style                  300 ''                        tests/style.sh
@@ -38,7 +40,7 @@ stage models-cpu             300 'build-release'           models release cpu 1e
 stage importance             300 'build-release'           importance release
 stage models-lavapipe        600 'build-release'           models release vulkan 1e-6
 stage cpu-kernels            300 'build-release'           cpu_kernels
-stage truth-cpu             2400 'build-release downloads' truth_set c
+stage truth-cpu             2400 'build-release downloads' truth_set c "${reference[@]}"
 stage truth-cpu-sets        2400 'build-release downloads' truth_sets --threads 2,1,3,8
 stage truth-lavapipe        2400 'build-release downloads' truth lavapipe "${few[@]}"
 stage truth-swiftshader     1800 'build-release downloads' truth swiftshader "${fewer[@]}"

@@ -7,6 +7,14 @@
 
 #include "unit/capture.h"
 
+/* Sanitizers look at the host's code, which takes fewer sizes and types, and at what it does when memory fails, in more places.
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FIXTURE_SANITIZED 1
+#else
+#define FIXTURE_SANITIZED 0
+#endif
+
 /* A capture that may be called by several threads. */
 typedef struct witness {
   pthread_mutex_t mutex;

@@ -365,7 +365,7 @@ Test(engine, survives_every_failed_allocation) {
 }
 
 Test(engine_vulkan, survives_failed_allocations) {
-  survive("vulkan", 24, 8);
+  survive("vulkan", FIXTURE_SANITIZED ? 24 : 6, 8);
 }
 
 Test(engine, vocabulary_and_description_make_no_sessions) {

@@ -64,8 +64,9 @@ static void compare(const char *shape, const char *type, wisp_kv_type kv, uint32
   cr_expect(error <= limit * power, "%s %s: NMSE %.3g", shape, type, error / power);
 }
 
+/* wisp-kernels has the other types, too. */
 Test(fused, logits_are_those_of_single_ops) {
-  static const char *const types[] = {"f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q8_0"};
+  static const char *const types[] = {"f16", "q4_0"};
   const bool must = must_fuse();
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) compare("tiny-32", types[i], WISP_KV_F32, BLOCKS, must, 1e-9);
   compare("tiny-32-ls", "q8_0", WISP_KV_F32, 2 * BLOCKS, must, 1e-9);
