@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "gpu/executor.h"
 #include "gpu/token_check.h"
+#include "gpu/tune.h"
 
 enum {
   HEAD = 4, /* the phases: qkv, attn_out, gate_up, down, head */
@@ -44,10 +45,12 @@ typedef struct shape { /* of the dispatch */
   uint32_t ahead;          /* rows of K and V likewise */
 } shape;
 
+static const char slower[] = "found to be faster here";
+
 #define REFUSE(...) return (refuse(p, __VA_ARGS__), false)
 
 /* What the environment asks for: fields left 0 are for the device to choose. */
-static bool read_wish(wisp_persistent *p, const wvk_caps *caps, shape *wish) {
+static bool read_wish(wisp_persistent *p, const wvk_caps *caps, const wisp_choice *choice, shape *wish) {
   const char *text = getenv("WISP_PERSISTENT");
   if (text && !*text) text = NULL;
   *wish = (shape){0};
@@ -56,6 +59,7 @@ static bool read_wish(wisp_persistent *p, const wvk_caps *caps, shape *wish) {
     REFUSE("WISP_PERSISTENT=%.40s is not understood: 0, 1 or GROUPSxLOCAL", text);
   p->wished = text;
   if (text) return true;
+  if (choice->knobs[WISP_KNOB_PERSISTENT] == WISP_OFF) REFUSE("%s", slower);
   for (size_t i = 0; i < sizeof trusted / sizeof *trusted; i++)
     if (caps->vendor_id == trusted[i] && caps->kind == WVK_KIND_DISCRETE) return true;
   REFUSE("not seen to work on %.80s; WISP_PERSISTENT=1 tries", caps->name);
@@ -372,6 +376,11 @@ void wisp_persistent_record(gpu_timeline *t, wvk_commands *commands) {
   wvk_cmd_barrier(commands);
 }
 
+void wisp_persistent_bar(gpu_timeline *t) {
+  t->persistent.active = false;
+  t->persistent.failed = true;
+}
+
 static void give_up(gpu_executor *e, const char *why) {
   wisp_persistent *p = &e->persistent;
   pthread_mutex_lock(&e->mutex);
@@ -379,6 +388,10 @@ static void give_up(gpu_executor *e, const char *why) {
   snprintf(p->failure, sizeof p->failure, "dispatches: %s", why);
   atomic_store(&p->decode, p->failure);
   pthread_mutex_unlock(&e->mutex);
+}
+
+void wisp_persistent_give_up(gpu_executor *e) {
+  give_up(e, slower);
 }
 
 bool wisp_persistent_failed(gpu_timeline *t) {
@@ -407,10 +420,16 @@ static wisp_status compare(gpu_executor *e, wisp_timeline *timeline, float *logi
   WISP_TRY(wisp_token_check_run(timeline, m, &found));
   if (t->persistent.failed) return WISP_OK;
   double nmse;
-  if (wisp_token_check_agrees(m, &expected, &found, &nmse))
-    atomic_store(&e->persistent.available, true);
-  else
+  if (!wisp_token_check_agrees(m, &expected, &found, &nmse)) {
     refuse(&e->persistent, "wrong results: NMSE %.3g, token %d for %d", nmse, found.next, expected.next);
+    return WISP_OK;
+  }
+  bool pays = true;
+  if (!e->persistent.wished) WISP_TRY(wisp_tune_persistent(t, &pays));
+  if (pays)
+    atomic_store(&e->persistent.available, true);
+  else if (!t->persistent.failed)
+    refuse(&e->persistent, "%s", slower);
   return WISP_OK;
 }
 
@@ -445,7 +464,7 @@ static void prove(gpu_executor *e) {
   wisp_persistent *p = &e->persistent;
   wisp_timeline *timeline = NULL;
   float *logits = wisp_host_alloc(e->host, 2ull * WISP_CHECK_TOKENS * e->plan->model->vocabulary, sizeof *logits);
-  if (!logits || wisp_gpu_timeline_create(&timeline, &e->base, WISP_CHECK_TOKENS + 2, WISP_KV_F16) != WISP_OK ||
+  if (!logits || wisp_gpu_timeline_create(&timeline, &e->base, WISP_TUNE_CONTEXT, WISP_KV_F16) != WISP_OK ||
       compare(e, timeline, logits) != WISP_OK)
     refuse(p, "the comparison with them failed");
   if (timeline) wisp_gpu_timeline_destroy(timeline);
@@ -485,7 +504,7 @@ wisp_status wisp_persistent_open(gpu_executor *e) {
   const wvk_caps *caps = wvk_device_caps(e->device);
   shape wish, s;
   phase phases[PHASES];
-  if (!read_wish(p, caps, &wish) || !device_fits(p, caps, &wish) || !model_fits(p, m, &e->weights, caps) ||
+  if (!read_wish(p, caps, &e->context.choice, &wish) || !device_fits(p, caps, &wish) || !model_fits(p, m, &e->weights, caps) ||
       !choose_shape(p, m, &e->weights, caps, wish, &s, phases))
     return WISP_OK;
   set_constants(p, e, &s, phases);

@@ -42,7 +42,8 @@ typedef struct wisp_persistent_state { /* of a timeline */
 } wisp_persistent_state;
 
 /* Decides whether this model on this device takes the path, and begins to compile it; then, when weights and other pipelines
- * are there (the executor's opened), compares it with dispatches on a few tokens, unless it has passed at an earlier start.
+ * are there (the executor's opened), compares it with dispatches on a few tokens, and their times, unless it has passed at an
+ * earlier start.
  * Until then timelines use dispatches. What speaks against it is in decode. The environment variable WISP_PERSISTENT: 0 =
  * never; 1 = also on devices where it was not seen to work; GROUPSxLOCAL or GROUPSxLOCALxSPLIT = likewise, with that shape; all
  * but 0 wait for it at start-up. An executor that only compiles compares nothing. */
@@ -63,8 +64,14 @@ void wisp_persistent_timeline_close(gpu_timeline *timeline);
 /* Whether the timeline takes the path from now on and did not before: its commands are to be recorded again. */
 bool wisp_persistent_take(gpu_timeline *timeline);
 
+/* The timeline never takes the path: for comparing with it. Nothing of it is recorded yet. */
+void wisp_persistent_bar(gpu_timeline *timeline);
+
 /* Records one token, a barrier behind it. */
 void wisp_persistent_record(gpu_timeline *timeline, wvk_commands *commands);
+
+/* Gives it up for all timelines to come: dispatches were found to be faster. */
+void wisp_persistent_give_up(gpu_executor *executor);
 
 /* After a run: whether workgroups waited in vain. Then the path is given up for this timeline and the executor. */
 bool wisp_persistent_failed(gpu_timeline *timeline);
