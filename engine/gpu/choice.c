@@ -28,6 +28,7 @@ const wisp_knob_info wisp_knobs[WISP_KNOB_COUNT] = {
     [WISP_KNOB_QKV_PARTS] = {"qkv_parts", {1, 2, 4}, NULL},
     [WISP_KNOB_UNITS] = {"units", {8, 16, 32}, NULL},
     [WISP_KNOB_GATE_UP_PARTS] = {"gate_up_parts", {1, 2, 4}, NULL},
+    [WISP_KNOB_TEAM_LOCAL] = {"team_local", {256, 384, 512, 640, 768, 1024}, NULL},
     [WISP_KNOB_AHEAD_WORDS] = {"ahead_words", {24, 48, 72, 96}, NULL},
     [WISP_KNOB_HEAD_ROWS] = {"head_rows", {16, 32, 64, 128}, NULL},
 };

@@ -24,6 +24,7 @@ typedef enum wisp_knob {
   WISP_KNOB_QKV_PARTS,        /* fused: units of a block of 32 weights */
   WISP_KNOB_UNITS,            /* fused: hidden units a workgroup of gate_up makes */
   WISP_KNOB_GATE_UP_PARTS,    /* fused: as QKV_PARTS */
+  WISP_KNOB_TEAM_LOCAL,       /* matvec_team.comp: at most so many invocations of a workgroup */
   WISP_KNOB_AHEAD_WORDS,      /* matvec_team.comp: words of weights that an invocation asks for ahead */
   WISP_KNOB_HEAD_ROWS,        /* matvec_team.comp: rows a workgroup of the head makes */
   WISP_KNOB_COUNT

@@ -46,27 +46,32 @@ static uint32_t least_parts(const wisp_placed *placed) {
   return placed->layout->quant_bytes > 64 ? 2 : 1;
 }
 
+/* At most so many invocations has a workgroup of matvec_team.comp. */
+static uint32_t team_local(const wisp_kernel_context *context) {
+  const uint32_t local = wisp_chosen(context, WISP_KNOB_TEAM_LOCAL, TEAM_LOCAL), most = context->caps->max_workgroup;
+  return local < most ? local : most;
+}
+
 static uint32_t team_size(uint32_t cols, uint32_t parts) {
   return 8 * divide_up(cols, 32) * parts;
 }
 
 /* 2 where a team of them has the invocations, else as few as there can be. */
-static uint32_t more_parts(const wisp_placed *placed, uint32_t cols) {
-  return team_size(cols, 2) <= TEAM_LOCAL ? 2 : least_parts(placed);
+static uint32_t more_parts(const wisp_kernel_context *context, const wisp_placed *placed) {
+  return team_size(context->model->width, 2) <= team_local(context) ? 2 : least_parts(placed);
 }
 
 static uint32_t chosen_parts(const wisp_kernel_context *context, wisp_knob knob, const wisp_placed *placed, uint32_t usual) {
   const uint32_t parts = wisp_chosen(context, knob, usual);
-  return parts < least_parts(placed) || team_size(context->model->width, parts) > TEAM_LOCAL ? usual : parts;
+  return parts < least_parts(placed) || team_size(context->model->width, parts) > team_local(context) ? usual : parts;
 }
 
 static uint32_t unit_words(const wisp_placed *placed, uint32_t parts) {
   return placed->layout->quant_bytes / 4 / parts + 1;
 }
 
-bool wisp_team_fits(const wvk_caps *caps, uint32_t cols, const wisp_placed *matrix) {
-  return caps->max_workgroup >= TEAM_LOCAL && caps->shared_memory >= 32768 &&
-         team_size(cols, least_parts(matrix)) <= TEAM_LOCAL;
+bool wisp_team_fits(const wisp_kernel_context *context, const wisp_placed *matrix) {
+  return context->caps->shared_memory >= 32768 && team_size(context->model->width, least_parts(matrix)) <= team_local(context);
 }
 
 static uint32_t words_ahead(const wisp_kernel_context *context) {
@@ -78,31 +83,32 @@ static uint32_t words_ahead(const wisp_kernel_context *context) {
 static void set_team(uint32_t *c, const wisp_kernel_context *context, uint32_t rows, const wisp_placed *matrix,
                      uint32_t matrices, uint32_t parts) {
   const wvk_caps *caps = context->caps;
-  const uint32_t team = team_size(c[WISP_C_COLS], parts), most = TEAM_LOCAL / team;
+  const uint32_t team = team_size(c[WISP_C_COLS], parts), most = team_local(context) / team;
   const uint32_t rounds = divide_up(rows / 8, most), fit = words_ahead(context) / (matrices * unit_words(matrix, parts));
   uint32_t ahead = rounds < MOST_AHEAD ? rounds : MOST_AHEAD;
   if (ahead > fit) ahead = fit ? fit : 1;
   uint32_t local = team * divide_up(rows / 8, rounds);
   if (local < rows / 8 * caps->subgroup_max) local = rows / 8 * caps->subgroup_max;
   c[WISP_C_LOCAL] = divide_up(local, caps->subgroup_max) * caps->subgroup_max;
+  c[WISP_C_SLICES] = c[WISP_C_TILE] = 0;
   c[WISP_C_TILE_ROWS] = rows;
   c[WISP_C_PARTS] = parts;
   c[WISP_C_AHEAD] = ahead;
 }
 
 /* As many as have a subgroup for each tile, and sums of their units in half of the shared memory that is always there. */
-uint32_t wisp_team_head_rows(const wisp_kernel_context *context, uint32_t cols, const wisp_placed *matrix) {
+uint32_t wisp_team_head_rows(const wisp_kernel_context *context, const wisp_placed *matrix) {
   const uint32_t most = wisp_chosen(context, WISP_KNOB_HEAD_ROWS, HEAD_ROWS);
-  uint32_t rows = 8 * (TEAM_LOCAL / context->caps->subgroup_max);
+  uint32_t rows = 8 * (team_local(context) / context->caps->subgroup_max);
   if (rows > most) rows = most;
-  while (rows > 8 && rows * divide_up(cols, 32) * least_parts(matrix) > HEAD_SUMS) rows -= 8;
+  while (rows > 8 && rows * divide_up(context->model->width, 32) * least_parts(matrix) > HEAD_SUMS) rows -= 8;
   return rows;
 }
 
 void wisp_team_head(wisp_kernel_call *call, const wisp_kernel_context *context) {
   uint32_t *c = call->kernel.constants;
   const wisp_placed *matrix = &call->window->matrices[0];
-  set_team(c, context, wisp_team_head_rows(context, c[WISP_C_COLS], matrix), matrix, 1, least_parts(matrix));
+  set_team(c, context, wisp_team_head_rows(context, matrix), matrix, 1, least_parts(matrix));
   call->groups_x = divide_up(c[WISP_C_ROWS], c[WISP_C_TILE_ROWS]);
 }
 
@@ -125,7 +131,7 @@ static bool block_fits(const wisp_kernel_context *context, uint32_t block) {
   if (least_parts(&matrices[1]) != least_parts(&matrices[0]) || least_parts(&matrices[2]) != least_parts(&matrices[0]))
     return false;
   if (least_parts(&matrices[4]) != least_parts(&matrices[5])) return false;
-  return wisp_team_fits(context->caps, m->width, &matrices[0]) && wisp_team_fits(context->caps, m->width, &matrices[4]) &&
+  return wisp_team_fits(context, &matrices[0]) && wisp_team_fits(context, &matrices[4]) &&
          attention_rows(context) * (m->head_size / 32) * least_parts(&matrices[3]) <= MOST_AHEAD * attention_local(context);
 }
 
@@ -171,7 +177,7 @@ void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context,
   case WISP_OP_QKV:
     call->kernel.shader = wisp_shader_find("qkv_fused");
     set_team(c, context, wisp_chosen(context, WISP_KNOB_QKV_ROWS, QKV_ROWS), &matrices[0], 1,
-             chosen_parts(context, WISP_KNOB_QKV_PARTS, &matrices[0], more_parts(&matrices[0], m->width)));
+             chosen_parts(context, WISP_KNOB_QKV_PARTS, &matrices[0], more_parts(context, &matrices[0])));
     call->groups_x = divide_up(c[WISP_C_ROWS], c[WISP_C_TILE_ROWS]);
     break;
   case WISP_OP_ATTENTION:
@@ -190,7 +196,7 @@ void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context,
     if (rows > 32 / least_parts(down)) rows = 16;
     const bool wide = rows > 16;
     const bool small = matrices[4].layout->quant_bytes < 64; /* whole blocks then, or a workgroup has too many units */
-    const uint32_t parts = wide && small ? least_parts(&matrices[4]) : more_parts(&matrices[4], m->width);
+    const uint32_t parts = wide && small ? least_parts(&matrices[4]) : more_parts(context, &matrices[4]);
     call->kernel.shader = wisp_shader_find("gate_up_fused");
     set_team(c, context, rows, &matrices[4], 2, chosen_parts(context, WISP_KNOB_GATE_UP_PARTS, &matrices[4], parts));
     const uint32_t taken = 2 * c[WISP_C_AHEAD] * unit_words(&matrices[4], c[WISP_C_PARTS]);

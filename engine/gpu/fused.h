@@ -16,10 +16,10 @@ bool wisp_fused_fits(const wisp_kernel_context *context);
 uint32_t wisp_fused_parts(const wisp_kernel_context *context, const wisp_op *op);
 void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, uint32_t part);
 
-/* The head in decode by matvec_team.comp, whether or not the others are fused: whether inputs of so many features fit, the rows
+/* The head in decode by matvec_team.comp, whether or not the others are fused: whether the model's width fits, the rows
  * that a workgroup takes, and the call's geometry. */
-bool wisp_team_fits(const wvk_caps *caps, uint32_t cols, const wisp_placed *matrix);
-uint32_t wisp_team_head_rows(const wisp_kernel_context *context, uint32_t cols, const wisp_placed *matrix);
+bool wisp_team_fits(const wisp_kernel_context *context, const wisp_placed *matrix);
+uint32_t wisp_team_head_rows(const wisp_kernel_context *context, const wisp_placed *matrix);
 void wisp_team_head(wisp_kernel_call *call, const wisp_kernel_context *context);
 
 #endif

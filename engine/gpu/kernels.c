@@ -92,7 +92,7 @@ static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, 
   if (kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0) return false; /* its workgroups have fewer rows than a block */
   if (caps->subgroup_min < 8) return false;                                  /* 8 rows side by side meet by shuffles */
   if (needs_plain(context->model, kind)) return false;
-  if (kind == WISP_OP_HEAD) return wisp_team_fits(caps, context->model->width, &context->weights->head[0].matrices[0]);
+  if (kind == WISP_OP_HEAD) return wisp_team_fits(context, &context->weights->head[0].matrices[0]);
   if (kind != WISP_OP_ATTENTION) return true;
   const uint32_t head_size = context->model->head_size, team = head_size / 8; /* invocations that share a position */
   return !(team & (team - 1)) && team <= caps->subgroup_min &&
@@ -149,7 +149,7 @@ static uint32_t row_groups(geometry g, uint32_t rows) {
 static uint32_t head_groups(const wisp_kernel_context *context, uint32_t part) {
   const uint32_t rows = context->weights->head[part].rows;
   if (takes_direct(context, WISP_OP_HEAD, false)) {
-    const uint32_t each = wisp_team_head_rows(context, context->model->width, &context->weights->head[part].matrices[0]);
+    const uint32_t each = wisp_team_head_rows(context, &context->weights->head[part].matrices[0]);
     return (rows + each - 1) / each;
   }
   return row_groups(matrix_geometry(context, WISP_OP_HEAD, rows, context->model->width), rows);

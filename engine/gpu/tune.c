@@ -10,13 +10,15 @@
 #include "gpu/fused.h"
 #include "gpu/token_check.h"
 
-enum { REPEATS = 5, ROUNDS = 2, MOST_TRIED = 256 };
+enum { REPEATS = 6, ROUNDS = 2, MOST_TRIED = 256 };
 
-#define MARGIN 0.97          /* of the best one's time: what a candidate must stay under */
+#define MARGIN 0.97          /* of the default's time: what a choice must stay under, or a candidate of another route */
+#define STEP 0.99            /* of the best one's: what another value of a knob must stay under */
 #define HOPELESS 1.1         /* times the best one's: not timed again */
 #define PROMISING 1.25       /* times the best one's: the other route is tuned too */
 #define SUBMIT_SECONDS 0.025 /* tokens timed together take about so long at most */
 #define PASSING_SECONDS 0.3
+#define WARM_SECONDS 0.02 /* of work before times count: clock rates rise */
 
 /* ---- One way to decode, timed ---------------------------------------------------------------------------------------- */
 
@@ -80,15 +82,19 @@ static wisp_status choose_count(trial *r, uint32_t *count) {
   return WISP_OK;
 }
 
-/* In turns, so that both see the same clock rates; the first run of each warms up. until: of wisp_now_s. */
+/* In turns, so that both see the same clock rates, each first as often as the other. until: of wisp_now_s. */
 static wisp_status race(trial *a, trial *b, double until) {
   trial *both[] = {a, b};
-  for (int i = 0; i <= REPEATS; i++) {
-    for (int j = 0; j < 2; j++) {
-      if (i < 2) both[j]->seconds = i ? 0 : both[j]->seconds;
-      WISP_TRY(run(both[j]));
-    }
-    if (i && (wisp_now_s() > until || (i > 1 && b->seconds > HOPELESS * a->seconds))) break;
+  const double begin = wisp_now_s();
+  do {
+    WISP_TRY(run(a));
+    WISP_TRY(run(b));
+  } while (wisp_now_s() - begin < WARM_SECONDS);
+  a->seconds = b->seconds = 0;
+  for (int i = 0; i < REPEATS; i++) {
+    WISP_TRY(run(both[i % 2]));
+    WISP_TRY(run(both[1 - i % 2]));
+    if (wisp_now_s() > until || (i && b->seconds > HOPELESS * a->seconds)) break;
   }
   return WISP_OK;
 }
@@ -368,7 +374,7 @@ static wisp_status try_value(search *s, candidate *best, wisp_knob knob, uint32_
   const wisp_kernel_context context = context_of(s->e, &c.choice);
   if (context.fused != best->trial.timeline->context.fused || !is_new(s, &context)) return WISP_OK;
   wisp_status status = enter(s, &c, &context, best, &right);
-  const bool faster = c.trial.timeline && c.trial.seconds < MARGIN * best->trial.seconds, taken = faster && right;
+  const bool faster = c.trial.timeline && c.trial.seconds < STEP * best->trial.seconds, taken = faster && right;
   wisp_knob_text(knob, value, text);
   if (status == WISP_OK)
     status = tell(s, wisp_knobs[knob].name, text, &best->trial, &c.trial, taken,
