@@ -321,8 +321,7 @@ static wisp_status build_and_upload(gpu_executor *e, const wisp_executor_params 
 }
 
 static const char *decode_path(const gpu_executor *e) {
-  const bool fused = e->context.fused && !atomic_load(&e->persistent.available);
-  return fused ? "fused: three dispatches a block" : atomic_load(&e->persistent.decode);
+  return wisp_persistent_text(&e->persistent, e->context.fused);
 }
 
 static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *params) {
@@ -341,11 +340,11 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
   pthread_mutex_unlock(&e->mutex);
   (e->compile_only ? wisp_persistent_settle : wisp_persistent_expect)(e);
   save_cache(e);
-  wisp_crew_begin(&e->beside, wisp_tune_in_passing, e); /* where there is no thread, another time */
   wisp_log(e->host, WISP_LOG_INFO, "decode: %s", decode_path(e));
   wisp_log(e->host, WISP_LOG_INFO, "vulkan:%u %s, tier %s, %s reductions, %u pipelines, %u of them compiled now",
            wvk_device_index(e->device), caps->name, wvk_caps_tier(caps), caps->subgroup_shuffle ? "subgroup" : "shared-memory",
            e->pipeline_count, wvk_device_counters(e->device).pipelines_built);
+  wisp_crew_begin(&e->beside, wisp_tune_in_passing, e); /* where there is no thread, another time */
   return WISP_OK;
 }
 
@@ -380,7 +379,7 @@ static wisp_status gpu_create(wisp_executor **executor, const wisp_executor_para
   e->compile_only = params->compile_only;
   e->cache = params->cache;
   e->startup = params->startup;
-  atomic_init(&e->persistent.decode, "");
+  atomic_init(&e->persistent.decode, NULL);
   pthread_mutex_init(&e->mutex, NULL);
   pthread_cond_init(&e->changed, NULL);
   wisp_crew_open(&e->uploaders);

@@ -125,7 +125,7 @@ static wisp_status check_persistent(gpu_timeline *t, bool *failed) {
   WISP_TRY(wisp_gpu_decode_settle(t));
   *failed = wisp_persistent_failed(t);
   wisp_log(t->executor->host, WISP_LOG_WARN, "%s: %s", wvk_device_caps(t->executor->device)->name,
-           atomic_load(&t->executor->persistent.decode));
+           wisp_persistent_text(&t->executor->persistent, t->context.fused));
   t->recorded = false;
   return wisp_gpu_decode_prepare(t);
 }

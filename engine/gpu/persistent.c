@@ -27,14 +27,25 @@ enum {
 /* Vendors on whose discrete GPUs it is tried unasked. NVIDIA: seen to work on an H100. */
 static const uint32_t trusted[] = {0x10de};
 
+static void say_why(wisp_persistent *p, wisp_decode_text *text, const char *why) {
+  snprintf(text->by_ops, sizeof text->by_ops, "dispatches: %s", why);
+  snprintf(text->fused, sizeof text->fused, "fused: three dispatches a block; %s", why);
+  atomic_store(&p->decode, text);
+}
+
 /* Once, before anything uses the path. */
 static void refuse(wisp_persistent *p, const char *format, ...) {
+  char why[192];
   va_list arguments;
   va_start(arguments, format);
-  const size_t length = (size_t)snprintf(p->refusal, sizeof p->refusal, "dispatches: ");
-  vsnprintf(p->refusal + length, sizeof p->refusal - length, format, arguments);
+  vsnprintf(why, sizeof why, format, arguments);
   va_end(arguments);
-  atomic_store(&p->decode, p->refusal);
+  say_why(p, &p->refusal, why);
+}
+
+const char *wisp_persistent_text(const wisp_persistent *p, bool fused) {
+  const wisp_decode_text *text = atomic_load(&p->decode);
+  return !text ? "" : fused ? text->fused : text->by_ops;
 }
 
 /* ---- Whether and how ---- */
@@ -385,8 +396,7 @@ static void give_up(gpu_executor *e, const char *why) {
   wisp_persistent *p = &e->persistent;
   pthread_mutex_lock(&e->mutex);
   atomic_store(&p->available, false);
-  snprintf(p->failure, sizeof p->failure, "dispatches: %s", why);
-  atomic_store(&p->decode, p->failure);
+  say_why(p, &p->failure, why);
   pthread_mutex_unlock(&e->mutex);
 }
 
@@ -487,7 +497,7 @@ static void *compile(void *user) {
       atomic_store(&p->available, true);
     else if (wait_until_opened(e))
       prove(e);
-    if (atomic_load(&p->available)) atomic_store(&p->decode, p->shape);
+    if (atomic_load(&p->available)) atomic_store(&p->decode, &p->shape);
   }
   pthread_mutex_lock(&e->mutex);
   b->done = true;
@@ -509,8 +519,9 @@ wisp_status wisp_persistent_open(gpu_executor *e) {
     return WISP_OK;
   set_constants(p, e, &s, phases);
   WISP_GPU_TRY(wvk_layout_create(&p->layout, e->device, WISP_PERSISTENT_BINDINGS, 0, WISP_PUSH_BYTES));
-  snprintf(p->shape, sizeof p->shape, "persistent: %u workgroups of %u", s.groups, s.local);
-  atomic_store(&p->decode, "dispatches: the persistent kernel is being compiled");
+  snprintf(p->shape.by_ops, sizeof p->shape.by_ops, "persistent: %u workgroups of %u", s.groups, s.local);
+  snprintf(p->shape.fused, sizeof p->shape.fused, "%s", p->shape.by_ops);
+  say_why(p, &p->planned_text, "the persistent kernel is being compiled");
   p->planned = true;
   begin_build(e, false);
   return WISP_OK;

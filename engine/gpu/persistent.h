@@ -23,12 +23,16 @@ typedef struct wisp_persistent_build { /* of the pipeline for a KV type, on a th
   wvk_pipeline *pipeline;
 } wisp_persistent_build;
 
+typedef struct wisp_decode_text { /* "persistent: SHAPE"; or what goes on without it, and why */
+  char by_ops[224], fused[240];
+} wisp_decode_text;
+
 typedef struct wisp_persistent {
-  bool planned;                 /* model and device fit: shape, constants and layout are there */
-  bool wished;                  /* by the environment: then start-up waits for it */
-  atomic_bool available;        /* compared with dispatches, here or at an earlier start */
-  _Atomic(const char *) decode; /* "persistent: SHAPE" or "dispatches: why not (yet)"; each text stays */
-  char shape[64], refusal[200], failure[200];
+  bool planned;                                           /* model and device fit: shape, constants and layout are there */
+  bool wished;                                            /* by the environment: then start-up waits for it */
+  atomic_bool available;                                  /* compared with dispatches, here or at an earlier start */
+  _Atomic(const wisp_decode_text *) decode;               /* what decode goes by, or why not (yet) */
+  wisp_decode_text shape, planned_text, refusal, failure; /* each is written once */
   wvk_layout *layout;
   wisp_persistent_build builds[2];  /* KV as f16, as f32: begun when first needed */
   uint32_t constants[WISP_P_COUNT]; /* all but KV_F32 */
@@ -56,6 +60,9 @@ void wisp_persistent_expect(gpu_executor *executor);
 
 /* Waits until nothing is compiled or compared any more. Any thread. */
 void wisp_persistent_settle(gpu_executor *executor);
+
+/* How decode goes, fused: where it is by fused kernels if not in one dispatch. The text stays; any thread. */
+const char *wisp_persistent_text(const wisp_persistent *persistent, bool fused);
 
 /* Mail and descriptor set of a timeline, its buffers made; takes the path if it is ready. */
 wisp_status wisp_persistent_timeline_open(gpu_timeline *timeline);

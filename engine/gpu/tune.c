@@ -228,7 +228,7 @@ static wisp_status compare_fused(gpu_executor *e, const wisp_kernel_context *fus
   uint32_t count;
   double nmse;
   const wisp_model *m = e->plan->model;
-  const wisp_kernel_context plain = e->context;
+  const wisp_kernel_context plain = context_of(e, &e->context.choice);
   WISP_TRY(trial_open(b, e, fused));
   if (!b->timeline || closing(e)) return WISP_OK;
   WISP_TRY(trial_open(a, e, &plain));
@@ -501,13 +501,30 @@ static void describe(const wisp_choice_kept *kept, wisp_tune_result *result) {
   result->complete = kept->origin == WISP_CHOICE_TUNED;
 }
 
+/* Builds what was chosen and judges it as a start does. */
+static wisp_status take_on(gpu_executor *e, const wisp_choice *choice) {
+  const uint32_t refused = e->context.refused;
+  wisp_gpu_set_choice(e, choice);
+  WISP_TRY(wisp_gpu_build_pipelines(e, e->plan->kv_type));
+  WISP_TRY(wisp_gpu_selftest(e));
+  if (e->context.fused) WISP_TRY(wisp_gpu_check_fused(e));
+  if (e->context.refused == refused) return WISP_OK;
+  return wisp_fail(e->host, WISP_ERROR_DEVICE, "%s: what was chosen does not pass the self-test; nothing is kept",
+                   wvk_device_caps(e->device)->name);
+}
+
 /* From here on, and at further starts. */
 static wisp_status adopt(gpu_executor *e, const wisp_choice_kept *kept) {
+  const wisp_kernel_context before = e->context;
+  const wisp_status status = take_on(e, &kept->choice);
+  if (status != WISP_OK) {
+    e->context = before;
+    return status;
+  }
   keep(e, kept);
   wisp_tune_save(e);
-  wisp_gpu_set_choice(e, &kept->choice);
   if (kept->choice.knobs[WISP_KNOB_PERSISTENT] == WISP_OFF) wisp_persistent_give_up(e);
-  return wisp_gpu_build_pipelines(e, e->plan->kv_type);
+  return WISP_OK;
 }
 
 static wisp_status tune(gpu_executor *e, const wisp_tune_params *params, wisp_tune_result *result) {

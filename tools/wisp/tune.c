@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "common/json.h"
 #include "common/model.h"
+#include "common/output.h"
 #include "common/platform.h"
 #include "common/report.h"
 
@@ -29,7 +30,7 @@ typedef struct table {
   double begin_ms, budget_s;
 } table;
 
-/* As wisp_tune_params.report. Out of memory stops it. */
+/* As wisp_tune_params.report. Stops after Ctrl-C while a file is open, and out of memory. */
 static bool add_row(void *user, const wisp_tune_trial *trial) {
   static char stage[64];
   table *t = user;
@@ -49,8 +50,7 @@ static bool add_row(void *user, const wisp_tune_trial *trial) {
   r->taken = trial->taken;
   const double done = (platform_now_ms() - t->begin_ms) / 1e3 / t->budget_s;
   snprintf(stage, sizeof stage, "tuning %s", trial->knob);
-  report_progress(NULL, stage, done < 1 ? (float)done : 1);
-  return true;
+  return output_continue(stage, done < 1 ? (float)done : 1);
 }
 
 static void print_text(const table *t, const wisp_tune_result *result) {
@@ -79,13 +79,11 @@ static void json_time(json *out, const char *key, double us) {
     json_text(out, key, NULL);
 }
 
-static int write_json(const char *path, wisp_engine *engine, const tune_options *options, const table *t,
-                      const wisp_tune_result *result) {
+static void write_json(FILE *file, wisp_engine *engine, const tune_options *options, const table *t,
+                       const wisp_tune_result *result) {
   wisp_model_info model;
   wisp_engine_stats stats;
   json out;
-  FILE *file = strcmp(path, "-") ? fopen(path, "w") : stdout;
-  if (!file) return report_error("%s: cannot be written", path);
   wisp_engine_model_info(engine, &model);
   wisp_engine_get_stats(engine, &stats);
   json_begin(&out, file);
@@ -115,30 +113,40 @@ static int write_json(const char *path, wisp_engine *engine, const tune_options 
   json_close_array(&out);
   json_close_object(&out);
   json_end(&out);
-  if (file == stdout) return REPORT_DONE;
-  const bool failed = ferror(file) != 0;
-  return fclose(file) || failed ? report_error("%s: cannot be written", path) : REPORT_DONE;
 }
 
-static int tune(const tune_options *options, wisp_engine *engine, table *t) {
+static wisp_status search(const tune_options *options, wisp_engine *engine, table *t, wisp_tune_result *result) {
   wisp_tune_params params = wisp_tune_params_defaults();
-  wisp_tune_result result;
   params.budget_s = (double)options->budget;
   params.forget = options->forget;
   params.report = add_row;
   params.user = t;
   t->begin_ms = platform_now_ms();
   t->budget_s = params.budget_s;
-  const wisp_status status = wisp_engine_tune(engine, &params, &result);
+  const wisp_status status = wisp_engine_tune(engine, &params, result);
   report_progress(NULL, NULL, 0);
-  if (status == WISP_ERROR_CANCELLED) return report_error("out of memory for the table");
-  if (status != WISP_OK) return report_status(status);
-  if (options->forget) {
+  return status;
+}
+
+static int tune(const tune_options *options, wisp_engine *engine, table *t) {
+  const bool to_stdout = options->json && !strcmp(options->json, "-"), to_file = options->json && !to_stdout;
+  wisp_tune_result result;
+  output out;
+  int code = to_file ? output_open(&out, options->json) : REPORT_DONE;
+  if (code != REPORT_DONE) return code;
+  const wisp_status status = search(options, engine, t, &result);
+  if (to_file && status == WISP_OK) write_json(out.file, engine, options, t, &result);
+  if (to_file) code = output_close(&out, status);
+  if (!to_file && status != WISP_OK)
+    code = status == WISP_ERROR_CANCELLED ? report_error("out of memory for the table") : report_status(status);
+  if (code != REPORT_DONE) return code;
+  if (to_stdout)
+    write_json(stdout, engine, options, t, &result);
+  else if (options->forget)
     printf("forgotten\n");
-    return REPORT_DONE;
-  }
-  if (!options->json || strcmp(options->json, "-") != 0) print_text(t, &result);
-  return options->json ? write_json(options->json, engine, options, t, &result) : REPORT_DONE;
+  else
+    print_text(t, &result);
+  return REPORT_DONE;
 }
 
 int command_tune(int argc, char **argv) {
