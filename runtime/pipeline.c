@@ -66,7 +66,8 @@ static VkResult create_pipeline(struct wvk_pipeline *pipeline, const struct wvk_
           },
       .layout = layout->pipeline_layout,
   };
-  VkResult result = device->vk.vkCreateComputePipelines(device->handle, device->cache, 1, &info, NULL, &pipeline->handle);
+  const VkPipelineCache cache = params->passing ? VK_NULL_HANDLE : device->cache;
+  VkResult result = device->vk.vkCreateComputePipelines(device->handle, cache, 1, &info, NULL, &pipeline->handle);
   const VkPipelineCreationFeedbackFlags hit = VK_PIPELINE_CREATION_FEEDBACK_VALID_BIT |
                                               VK_PIPELINE_CREATION_FEEDBACK_APPLICATION_PIPELINE_CACHE_HIT_BIT;
   *from_cache = (feedback.flags & hit) == hit;

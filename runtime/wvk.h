@@ -171,6 +171,7 @@ typedef struct wvk_pipeline_params {
   uint32_t constant_count;   /* <= WVK_MAX_CONSTANTS */
   uint32_t subgroup_size;    /* required; 0 = the driver's choice */
   bool statistics;           /* capture for wvk_pipeline_statistics */
+  bool passing;              /* only tried: the device's pipeline cache does not keep it */
 } wvk_pipeline_params;
 
 typedef struct wvk_pipeline wvk_pipeline;

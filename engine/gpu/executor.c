@@ -11,6 +11,7 @@
 #include "gpu/batch_kernels.h"
 #include "gpu/fused.h"
 #include "gpu/pipelines.h"
+#include "gpu/tune.h"
 
 wisp_status wisp_gpu_status(wvk_status status) {
   switch (status) {
@@ -42,6 +43,12 @@ static int32_t find_kernel(const gpu_executor *e, const wisp_kernel *kernel) {
   for (uint32_t i = 0; i < e->pipeline_count; i++)
     if (wisp_kernel_equal(&e->kernels[i], kernel)) return (int32_t)i;
   return -1;
+}
+
+void wisp_gpu_set_choice(gpu_executor *e, const wisp_choice *choice) {
+  e->context.choice = *choice;
+  wisp_activations_plan(&e->context, e->context.activations.columns);
+  e->context.fused = wisp_fused_fits(&e->context);
 }
 
 const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *e, const wisp_kernel *kernel) {
@@ -150,10 +157,12 @@ static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **re
     }
   wisp_log(e->host, WISP_LOG_WARN, "%s: the driver refuses the kernel %s; using the plain variant",
            wvk_device_caps(e->device)->name, name);
-  if (e->context.fused)
+  if (e->context.fused) {
     e->context.fused = false;
-  else
+    e->context.refused |= WISP_REFUSED_FUSED;
+  } else {
     e->context.refused |= refused;
+  }
   wisp_activations_plan(&e->context, e->context.activations.columns); /* another head leaves other candidates */
   drop_from(e, first);
   return WISP_ERROR_UNSUPPORTED;
@@ -216,6 +225,7 @@ static void save_cache(gpu_executor *e) {
   char key[64];
   size_t size = 0;
   wisp_trust_save(&e->trust, cache, e->device);
+  wisp_tune_save(e);
   if (!cache->put || built == e->saved) return;
   e->saved = built;
   wvk_cache_key(e->device, key);
@@ -274,8 +284,8 @@ static wisp_status build(gpu_executor *e) {
   wisp_trust_load(&e->trust, &e->cache, e->device);
   const double middle = wisp_now_s();
   wisp_startup_add(e->startup, "pipeline cache", laid_out, middle);
+  WISP_TRY(wisp_tune_open(e));
   WISP_TRY(wisp_persistent_open(e));
-  e->context.fused = !e->persistent.planned && wisp_fused_fits(&e->context);
   WISP_TRY(wisp_gpu_build_pipelines(e, e->plan->kv_type));
   if (e->compile_only) WISP_TRY(wisp_gpu_build_batch_head(e, &e->context, &built));
   wisp_startup_add(e->startup, "pipelines", middle, wisp_now_s());
@@ -311,7 +321,7 @@ static wisp_status build_and_upload(gpu_executor *e, const wisp_executor_params 
 }
 
 static const char *decode_path(const gpu_executor *e) {
-  return e->context.fused ? "fused: three dispatches a block" : atomic_load(&e->persistent.decode);
+  return wisp_persistent_text(&e->persistent, e->context.fused);
 }
 
 static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *params) {
@@ -334,6 +344,7 @@ static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *pa
   wisp_log(e->host, WISP_LOG_INFO, "vulkan:%u %s, tier %s, %s reductions, %u pipelines, %u of them compiled now",
            wvk_device_index(e->device), caps->name, wvk_caps_tier(caps), caps->subgroup_shuffle ? "subgroup" : "shared-memory",
            e->pipeline_count, wvk_device_counters(e->device).pipelines_built);
+  wisp_crew_begin(&e->beside, wisp_tune_in_passing, e); /* where there is no thread, another time */
   return WISP_OK;
 }
 
@@ -368,7 +379,7 @@ static wisp_status gpu_create(wisp_executor **executor, const wisp_executor_para
   e->compile_only = params->compile_only;
   e->cache = params->cache;
   e->startup = params->startup;
-  atomic_init(&e->persistent.decode, "");
+  atomic_init(&e->persistent.decode, NULL);
   pthread_mutex_init(&e->mutex, NULL);
   pthread_cond_init(&e->changed, NULL);
   wisp_crew_open(&e->uploaders);
@@ -570,4 +581,5 @@ const wisp_executor_api wisp_gpu_executor = {
     .get_stats = gpu_get_stats,
     .pipelines = gpu_pipelines,
     .copy_bandwidth = gpu_copy_bandwidth,
+    .tune = wisp_gpu_tune,
 };

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "base/crew.h"
+#include "gpu/choice.h"
 #include "gpu/gpu.h"
 #include "gpu/kernels.h"
 #include "gpu/persistent.h"
@@ -37,6 +38,10 @@ struct gpu_executor {
   pthread_cond_t changed;                /* of opened, closing */
   bool opened, closing;                  /* it may be used; it is being destroyed */
   wisp_trust trust;
+  wisp_choice_key choice_key;
+  wisp_choice_kept kept; /* what context.choice is of, unless the environment says it */
+  bool choice_asked;     /* it does, by WISP_TUNE */
+  bool choice_changed;   /* kept is not in the cache yet; both guarded by mutex once opened */
   wisp_kernel kernels[WISP_GPU_MAX_PIPELINES];
   wvk_pipeline *pipelines[WISP_GPU_MAX_PIPELINES];
   uint32_t pipeline_count;
@@ -93,6 +98,9 @@ wisp_status wisp_gpu_record_pass(gpu_timeline *timeline, wvk_commands *commands,
 /* The step buffer for a pass, and which draw the next is. Nothing of the timeline may be running. */
 void wisp_gpu_write_step(gpu_timeline *timeline, uint32_t position, uint32_t count, uint64_t drawn);
 
+/* Records a token of decode as the timeline now makes them: in one dispatch or many. */
+wisp_status wisp_gpu_record_token(gpu_timeline *timeline, wvk_commands *commands);
+
 /* Records the draw of the next token in place of the one that the persistent path has chosen. */
 wisp_status wisp_gpu_record_redraw(gpu_timeline *timeline, wvk_commands *commands);
 
@@ -128,7 +136,10 @@ wisp_status wisp_gpu_build_batch_head(gpu_executor *executor, const wisp_kernel_
  * that folder compiled. Returns what was compiled, NULL = nothing; free it with wvk_glsl_free when the pipeline is there. */
 uint32_t *wisp_gpu_choose_spirv(const gpu_executor *executor, wvk_pipeline_params *params, const wisp_shader *shader);
 
-/* The pipeline of a kernel that was built. */
+/* Takes on what decode is to be like; what the device refuses stays refused. */
+void wisp_gpu_set_choice(gpu_executor *executor, const wisp_choice *choice);
+
+/* The pipeline of a kernel that was built; NULL: it was not. */
 const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *executor, const wisp_kernel *kernel);
 
 /* Runs each kind of op on this device with a few tokens and compares with the C reference (selftest.c). A variant that is wrong
@@ -141,6 +152,10 @@ wisp_status wisp_gpu_selftest(gpu_executor *executor);
 wisp_status wisp_gpu_check_fused(gpu_executor *executor);
 
 wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *executor, uint32_t context, wisp_kv_type kv_type);
+
+/* As chosen says, with its KV type; its pipelines are there. */
+wisp_status wisp_gpu_timeline_create_as(gpu_timeline **timeline, gpu_executor *executor, const wisp_kernel_context *chosen,
+                                        uint32_t context);
 void wisp_gpu_timeline_destroy(wisp_timeline *timeline);
 wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t count, wisp_logits which, float *logits);
 wisp_status wisp_gpu_last_logits(wisp_timeline *timeline, float *logits);

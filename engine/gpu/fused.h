@@ -9,17 +9,17 @@
 
 /* Whether model and device take the fused kernels: 64-bit atomics, subgroups of at least 8, nine storage buffers; inputs
  * of at most 2560 features (f32: 1280); blocks without head or post norms and without rounded activations; no KV cache in q8_0.
- * On by default on discrete GPUs; WISP_FUSED=0 or 1 in the environment overrides. */
+ * On by default on discrete GPUs, elsewhere where it was chosen; WISP_FUSED=0 or 1 in the environment overrides. */
 bool wisp_fused_fits(const wisp_kernel_context *context);
 
 /* As wisp_kernel_parts and wisp_kernel_for in decode, where context->fused. op has one of the kinds that are there for both. */
 uint32_t wisp_fused_parts(const wisp_kernel_context *context, const wisp_op *op);
 void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, uint32_t part);
 
-/* The head in decode by matvec_team.comp, whether or not the others are fused: whether inputs of so many features fit, the rows
+/* The head in decode by matvec_team.comp, whether or not the others are fused: whether the model's width fits, the rows
  * that a workgroup takes, and the call's geometry. */
-bool wisp_team_fits(const wvk_caps *caps, uint32_t cols, const wisp_placed *matrix);
-uint32_t wisp_team_head_rows(const wvk_caps *caps, uint32_t cols, const wisp_placed *matrix);
+bool wisp_team_fits(const wisp_kernel_context *context, const wisp_placed *matrix);
+uint32_t wisp_team_head_rows(const wisp_kernel_context *context, const wisp_placed *matrix);
 void wisp_team_head(wisp_kernel_call *call, const wisp_kernel_context *context);
 
 #endif

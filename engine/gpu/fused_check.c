@@ -15,6 +15,7 @@ static wisp_status compare(gpu_executor *e, float *expected, float *found, doubl
   wisp_timeline *timeline;
   WISP_TRY(wisp_gpu_timeline_create(&timeline, &e->base, WISP_CHECK_TOKENS + 1, WISP_KV_F16));
   ((gpu_timeline *)timeline)->batch_limit = WISP_CHECK_TOKENS;
+  wisp_persistent_bar((gpu_timeline *)timeline);
   wisp_status status = wisp_gpu_append(timeline, ids, WISP_CHECK_TOKENS, WISP_LOGITS_LAST, expected);
   wisp_gpu_truncate(timeline, 0);
   for (uint32_t i = 0; i < WISP_CHECK_TOKENS && status == WISP_OK; i++)
@@ -34,6 +35,7 @@ wisp_status wisp_gpu_check_fused(gpu_executor *e) {
   if (status != WISP_OK || nmse <= limit) return status; /* NaN is not */
   wisp_log(e->host, WISP_LOG_WARN, "%s: the fused kernels compute wrong results (NMSE %.3g); using a dispatch for each op",
            wvk_device_caps(e->device)->name, nmse);
+  e->context.refused |= WISP_REFUSED_FUSED;
   e->context.fused = false;
   WISP_TRY(wisp_gpu_build_pipelines(e, WISP_KV_F16));
   return wisp_gpu_selftest(e);

@@ -26,17 +26,16 @@ static uint32_t part_tokens(uint32_t part) {
   return part ? 1u << (part - 1) : 1;
 }
 
+wisp_status wisp_gpu_record_token(gpu_timeline *t, wvk_commands *commands) {
+  if (!t->persistent.active) return wisp_gpu_record_pass(t, commands, 1, WISP_GPU_NEXT);
+  wisp_persistent_record(t, commands);
+  return t->context.draws ? wisp_gpu_record_redraw(t, commands) : WISP_OK;
+}
+
 static wisp_status record_part(gpu_timeline *t, uint32_t flight, uint32_t part) {
   wvk_commands *commands = t->flights[flight].parts[part];
   WISP_GPU_TRY(wvk_commands_begin(commands));
-  for (uint32_t i = 0; i < part_tokens(part); i++) {
-    if (!t->persistent.active) {
-      WISP_TRY(wisp_gpu_record_pass(t, commands, 1, WISP_GPU_NEXT));
-      continue;
-    }
-    wisp_persistent_record(t, commands);
-    if (t->context.draws) WISP_TRY(wisp_gpu_record_redraw(t, commands));
-  }
+  for (uint32_t i = 0; i < part_tokens(part); i++) WISP_TRY(wisp_gpu_record_token(t, commands));
   return wisp_gpu_status(wvk_commands_end(commands));
 }
 
@@ -126,7 +125,7 @@ static wisp_status check_persistent(gpu_timeline *t, bool *failed) {
   WISP_TRY(wisp_gpu_decode_settle(t));
   *failed = wisp_persistent_failed(t);
   wisp_log(t->executor->host, WISP_LOG_WARN, "%s: %s", wvk_device_caps(t->executor->device)->name,
-           atomic_load(&t->executor->persistent.decode));
+           wisp_persistent_text(&t->executor->persistent, t->context.fused));
   t->recorded = false;
   return wisp_gpu_decode_prepare(t);
 }

@@ -67,19 +67,36 @@ static bool norms_apart(const wisp_kernel_context *context, const wisp_op *op, b
          (wisp_batch_tiles(context, op) || takes_batch(context, op->kind));
 }
 
+/* Whether workgroups of attention of that size fit; direct: those of attention_direct.comp. */
+static bool attention_local_fits(const wisp_kernel_context *context, uint32_t local, bool direct) {
+  const wvk_caps *caps = context->caps;
+  const uint32_t head_size = context->model->head_size, most = direct ? caps->max_workgroup : WISP_MAX_LOCAL;
+  if (local > most || local < caps->subgroup_max || local < head_size / 2) return false;
+  return !direct || local / caps->subgroup_min * (head_size + 2) * sizeof(float) <= caps->shared_memory;
+}
+
+static uint32_t attention_local(const wisp_kernel_context *context, bool direct) {
+  const uint32_t usual = direct                                         ? DIRECT_ATTENTION_LOCAL
+                         : context->model->head_size > MATRIX_LOCAL * 2 ? WISP_MAX_LOCAL
+                                                                        : MATRIX_LOCAL;
+  const uint32_t local = wisp_chosen(context, WISP_KNOB_ATTENTION_LOCAL, usual);
+  return attention_local_fits(context, local, direct) ? local : usual;
+}
+
 /* The decode kernels that read inputs straight from memory: where loads are cached and threads are plenty. */
 static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, bool batch) {
   const wvk_caps *caps = context->caps;
-  if (batch || caps->kind != WVK_KIND_DISCRETE || !caps->subgroup_shuffle || context->refused & 1u << kind) return false;
+  const wisp_reductions usual = caps->kind == WVK_KIND_DISCRETE ? WISP_DIRECT : WISP_SUBGROUP;
+  if (batch || wisp_chosen(context, WISP_KNOB_REDUCTIONS, usual) != WISP_DIRECT) return false;
+  if (!caps->subgroup_shuffle || context->refused & 1u << kind) return false;
   if (kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0) return false; /* its workgroups have fewer rows than a block */
   if (caps->subgroup_min < 8) return false;                                  /* 8 rows side by side meet by shuffles */
   if (needs_plain(context->model, kind)) return false;
-  if (kind == WISP_OP_HEAD) return wisp_team_fits(caps, context->model->width, &context->weights->head[0].matrices[0]);
+  if (kind == WISP_OP_HEAD) return wisp_team_fits(context, &context->weights->head[0].matrices[0]);
   if (kind != WISP_OP_ATTENTION) return true;
   const uint32_t head_size = context->model->head_size, team = head_size / 8; /* invocations that share a position */
-  const uint32_t subgroups = DIRECT_ATTENTION_LOCAL / caps->subgroup_min;
-  return !(team & (team - 1)) && team <= caps->subgroup_min && caps->max_workgroup >= DIRECT_ATTENTION_LOCAL &&
-         subgroups * (head_size + 2) * sizeof(float) <= caps->shared_memory;
+  return !(team & (team - 1)) && team <= caps->subgroup_min &&
+         attention_local_fits(context, attention_local(context, true), true);
 }
 
 /* Subgroup variants, where this device gets them right. Those of the batch kernels replace loads by shuffles, which only pays
@@ -87,6 +104,7 @@ static bool takes_direct(const wisp_kernel_context *context, wisp_op_kind kind, 
 static bool takes_subgroup(const wisp_kernel_context *context, wisp_op_kind kind, bool batch) {
   const wvk_caps *caps = context->caps;
   if (!caps->subgroup_shuffle || context->refused & 1u << kind) return false;
+  if (!batch && wisp_chosen(context, WISP_KNOB_REDUCTIONS, WISP_SUBGROUP) == WISP_SHARED) return false;
   return !batch || (caps->kind == WVK_KIND_SOFTWARE && caps->subgroup_min >= 8 && caps->subgroup_min == caps->subgroup_max);
 }
 
@@ -94,12 +112,20 @@ typedef struct geometry {
   uint32_t local, slices;
 } geometry;
 
+/* Of the ops with matrices. */
+static const wisp_knob slices_knobs[] = {[WISP_OP_QKV] = WISP_KNOB_QKV_SLICES,
+                                         [WISP_OP_ATTN_OUT] = WISP_KNOB_ATTN_OUT_SLICES,
+                                         [WISP_OP_GATE_UP] = WISP_KNOB_GATE_UP_SLICES,
+                                         [WISP_OP_DOWN] = WISP_KNOB_DOWN_SLICES,
+                                         [WISP_OP_HEAD] = WISP_KNOB_HEAD_SLICES};
+
 /* Of decode's matrix kernels. */
 static geometry matrix_geometry(const wisp_kernel_context *context, wisp_op_kind kind, uint32_t rows, uint32_t cols) {
   const uint32_t blocks = wisp_layout_row_blocks(cols);
   if (takes_direct(context, kind, false)) {
     /* As few rounds as 512 invocations allow; whole groups of 4 slices, so that shuffles can add them. */
-    const uint32_t most = context->caps->max_workgroup >= 512 ? 64 : 32;
+    uint32_t most = wisp_chosen(context, slices_knobs[kind], 64);
+    if (most > 32 && context->caps->max_workgroup < 512) most = 32;
     const uint32_t rounds = (blocks + most - 1) / most, slices = round_up((blocks + rounds - 1) / rounds, 4);
     return (geometry){8 * slices, slices};
   }
@@ -107,9 +133,11 @@ static geometry matrix_geometry(const wisp_kernel_context *context, wisp_op_kind
     return (geometry){WISP_MAX_LOCAL, WISP_MAX_LOCAL / context->model->head_size};
   if (kind == WISP_OP_QKV && context->kv_type == WISP_KV_Q8_0)
     return (geometry){WISP_MAX_LOCAL, WISP_MAX_LOCAL / WISP_KV_BLOCK};
-  uint32_t slices = rows > 8192 ? 4 : MATRIX_LOCAL / 8;
-  while (slices > 1 && slices > blocks) slices /= 2;
-  return (geometry){MATRIX_LOCAL, slices};
+  uint32_t local = wisp_chosen(context, WISP_KNOB_MATRIX_LOCAL, MATRIX_LOCAL);
+  if (local < context->caps->subgroup_max) local = MATRIX_LOCAL;
+  uint32_t slices = wisp_chosen(context, slices_knobs[kind], rows > 8192 ? 4 : local / 8);
+  while (slices > 1 && (slices > blocks || slices > local / 8)) slices /= 2;
+  return (geometry){local, slices};
 }
 
 static uint32_t row_groups(geometry g, uint32_t rows) {
@@ -121,7 +149,7 @@ static uint32_t row_groups(geometry g, uint32_t rows) {
 static uint32_t head_groups(const wisp_kernel_context *context, uint32_t part) {
   const uint32_t rows = context->weights->head[part].rows;
   if (takes_direct(context, WISP_OP_HEAD, false)) {
-    const uint32_t each = wisp_team_head_rows(context->caps, context->model->width, &context->weights->head[part].matrices[0]);
+    const uint32_t each = wisp_team_head_rows(context, &context->weights->head[part].matrices[0]);
     return (rows + each - 1) / each;
   }
   return row_groups(matrix_geometry(context, WISP_OP_HEAD, rows, context->model->width), rows);
@@ -134,6 +162,8 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
   *a = (wisp_activations){
       .columns = columns, .split_columns = columns, .logit_columns = 16, .logit_stride = round_up(m->vocabulary, 4)};
   for (uint32_t i = 0; i < context->weights->head_parts; i++) a->candidate_stride += head_groups(context, i);
+  /* Whatever is chosen: the others' places must not depend on it, since kernels know them. */
+  const uint32_t most_candidates = m->vocabulary / WISP_ROW_TILE + context->weights->head_parts;
   uint32_t at = 0;
   const struct {
     uint32_t *offset, floats;
@@ -146,7 +176,7 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
       {&a->splits, columns * wisp_batch_split_floats(context)},
       {&a->projected, m->blocks[0].attn_post_norm ? columns * m->width : 0},
       {&a->logits, a->logit_columns * a->logit_stride},
-      {&a->candidates, a->logit_columns * a->candidate_stride * 2},
+      {&a->candidates, a->logit_columns * most_candidates * 2},
   };
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     *parts[i].offset = at;
@@ -243,11 +273,9 @@ static void set_attention(wisp_kernel_call *call, const wisp_kernel_context *con
     call->items_each = subgroup || wisp_batch_wide(context->caps) ? WISP_BATCH_WIDE_QUERIES : WISP_BATCH_QUERIES;
     return;
   }
-  c[WISP_C_LOCAL] = m->head_size > MATRIX_LOCAL * 2 ? WISP_MAX_LOCAL : MATRIX_LOCAL;
-  if (takes_direct(context, WISP_OP_ATTENTION, batch)) {
-    c[WISP_C_LOCAL] = DIRECT_ATTENTION_LOCAL;
-    c[WISP_C_SUBGROUPS] = DIRECT_ATTENTION_LOCAL / context->caps->subgroup_min;
-  }
+  const bool direct = takes_direct(context, WISP_OP_ATTENTION, batch);
+  c[WISP_C_LOCAL] = attention_local(context, direct);
+  if (direct) c[WISP_C_SUBGROUPS] = c[WISP_C_LOCAL] / context->caps->subgroup_min;
   call->groups_x = m->heads;
 }
 

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "gpu/choice.h"
 #include "gpu/weights.h"
 #include "plan/plan.h"
 #include "shaders.h"
@@ -62,10 +63,19 @@ typedef struct wisp_kernel_context {
   const wvk_caps *caps;
   wisp_activations activations;
   wisp_kv_type kv_type;
-  bool fused;       /* decode by the fused kernels (fused.h) */
-  bool draws;       /* tokens are drawn at random, not the argmax */
-  uint32_t refused; /* bit of each op kind whose subgroup variant this device does not get right; of WISP_OP_SAMPLE: the draw */
+  wisp_choice choice; /* zeroed: the kernels choose by themselves */
+  bool fused;         /* decode by the fused kernels (fused.h) */
+  bool draws;         /* tokens are drawn at random, not the argmax */
+  uint32_t refused;   /* what this device does not get right: bit of each op kind whose subgroup variant; of WISP_OP_SAMPLE:
+                         the draw; WISP_REFUSED_FUSED */
 } wisp_kernel_context;
+
+#define WISP_REFUSED_FUSED (1u << 31)
+
+/* What was chosen, else otherwise. */
+static inline uint32_t wisp_chosen(const wisp_kernel_context *context, wisp_knob knob, uint32_t otherwise) {
+  return context->choice.knobs[knob] ? context->choice.knobs[knob] : otherwise;
+}
 
 /* Fails (UNSUPPORTED, with the reason) for shapes the kernels do not take. */
 wisp_status wisp_kernels_check(const wisp_host *host, const wisp_model *model);

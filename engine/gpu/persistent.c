@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "gpu/executor.h"
 #include "gpu/token_check.h"
+#include "gpu/tune.h"
 
 enum {
   HEAD = 4, /* the phases: qkv, attn_out, gate_up, down, head */
@@ -26,14 +27,25 @@ enum {
 /* Vendors on whose discrete GPUs it is tried unasked. NVIDIA: seen to work on an H100. */
 static const uint32_t trusted[] = {0x10de};
 
+static void say_why(wisp_persistent *p, wisp_decode_text *text, const char *why) {
+  snprintf(text->by_ops, sizeof text->by_ops, "dispatches: %s", why);
+  snprintf(text->fused, sizeof text->fused, "fused: three dispatches a block; %s", why);
+  atomic_store(&p->decode, text);
+}
+
 /* Once, before anything uses the path. */
 static void refuse(wisp_persistent *p, const char *format, ...) {
+  char why[192];
   va_list arguments;
   va_start(arguments, format);
-  const size_t length = (size_t)snprintf(p->refusal, sizeof p->refusal, "dispatches: ");
-  vsnprintf(p->refusal + length, sizeof p->refusal - length, format, arguments);
+  vsnprintf(why, sizeof why, format, arguments);
   va_end(arguments);
-  atomic_store(&p->decode, p->refusal);
+  say_why(p, &p->refusal, why);
+}
+
+const char *wisp_persistent_text(const wisp_persistent *p, bool fused) {
+  const wisp_decode_text *text = atomic_load(&p->decode);
+  return !text ? "" : fused ? text->fused : text->by_ops;
 }
 
 /* ---- Whether and how ---- */
@@ -44,10 +56,12 @@ typedef struct shape { /* of the dispatch */
   uint32_t ahead;          /* rows of K and V likewise */
 } shape;
 
+static const char slower[] = "found to be faster here";
+
 #define REFUSE(...) return (refuse(p, __VA_ARGS__), false)
 
 /* What the environment asks for: fields left 0 are for the device to choose. */
-static bool read_wish(wisp_persistent *p, const wvk_caps *caps, shape *wish) {
+static bool read_wish(wisp_persistent *p, const wvk_caps *caps, const wisp_choice *choice, shape *wish) {
   const char *text = getenv("WISP_PERSISTENT");
   if (text && !*text) text = NULL;
   *wish = (shape){0};
@@ -56,6 +70,7 @@ static bool read_wish(wisp_persistent *p, const wvk_caps *caps, shape *wish) {
     REFUSE("WISP_PERSISTENT=%.40s is not understood: 0, 1 or GROUPSxLOCAL", text);
   p->wished = text;
   if (text) return true;
+  if (choice->knobs[WISP_KNOB_PERSISTENT] == WISP_OFF) REFUSE("%s", slower);
   for (size_t i = 0; i < sizeof trusted / sizeof *trusted; i++)
     if (caps->vendor_id == trusted[i] && caps->kind == WVK_KIND_DISCRETE) return true;
   REFUSE("not seen to work on %.80s; WISP_PERSISTENT=1 tries", caps->name);
@@ -372,13 +387,21 @@ void wisp_persistent_record(gpu_timeline *t, wvk_commands *commands) {
   wvk_cmd_barrier(commands);
 }
 
+void wisp_persistent_bar(gpu_timeline *t) {
+  t->persistent.active = false;
+  t->persistent.failed = true;
+}
+
 static void give_up(gpu_executor *e, const char *why) {
   wisp_persistent *p = &e->persistent;
   pthread_mutex_lock(&e->mutex);
   atomic_store(&p->available, false);
-  snprintf(p->failure, sizeof p->failure, "dispatches: %s", why);
-  atomic_store(&p->decode, p->failure);
+  say_why(p, &p->failure, why);
   pthread_mutex_unlock(&e->mutex);
+}
+
+void wisp_persistent_give_up(gpu_executor *e) {
+  give_up(e, slower);
 }
 
 bool wisp_persistent_failed(gpu_timeline *t) {
@@ -407,10 +430,16 @@ static wisp_status compare(gpu_executor *e, wisp_timeline *timeline, float *logi
   WISP_TRY(wisp_token_check_run(timeline, m, &found));
   if (t->persistent.failed) return WISP_OK;
   double nmse;
-  if (wisp_token_check_agrees(m, &expected, &found, &nmse))
-    atomic_store(&e->persistent.available, true);
-  else
+  if (!wisp_token_check_agrees(m, &expected, &found, &nmse)) {
     refuse(&e->persistent, "wrong results: NMSE %.3g, token %d for %d", nmse, found.next, expected.next);
+    return WISP_OK;
+  }
+  bool pays = true;
+  if (!e->persistent.wished) WISP_TRY(wisp_tune_persistent(t, &pays));
+  if (pays)
+    atomic_store(&e->persistent.available, true);
+  else if (!t->persistent.failed)
+    refuse(&e->persistent, "%s", slower);
   return WISP_OK;
 }
 
@@ -445,7 +474,7 @@ static void prove(gpu_executor *e) {
   wisp_persistent *p = &e->persistent;
   wisp_timeline *timeline = NULL;
   float *logits = wisp_host_alloc(e->host, 2ull * WISP_CHECK_TOKENS * e->plan->model->vocabulary, sizeof *logits);
-  if (!logits || wisp_gpu_timeline_create(&timeline, &e->base, WISP_CHECK_TOKENS + 2, WISP_KV_F16) != WISP_OK ||
+  if (!logits || wisp_gpu_timeline_create(&timeline, &e->base, WISP_TUNE_CONTEXT, WISP_KV_F16) != WISP_OK ||
       compare(e, timeline, logits) != WISP_OK)
     refuse(p, "the comparison with them failed");
   if (timeline) wisp_gpu_timeline_destroy(timeline);
@@ -468,7 +497,7 @@ static void *compile(void *user) {
       atomic_store(&p->available, true);
     else if (wait_until_opened(e))
       prove(e);
-    if (atomic_load(&p->available)) atomic_store(&p->decode, p->shape);
+    if (atomic_load(&p->available)) atomic_store(&p->decode, &p->shape);
   }
   pthread_mutex_lock(&e->mutex);
   b->done = true;
@@ -485,13 +514,14 @@ wisp_status wisp_persistent_open(gpu_executor *e) {
   const wvk_caps *caps = wvk_device_caps(e->device);
   shape wish, s;
   phase phases[PHASES];
-  if (!read_wish(p, caps, &wish) || !device_fits(p, caps, &wish) || !model_fits(p, m, &e->weights, caps) ||
+  if (!read_wish(p, caps, &e->context.choice, &wish) || !device_fits(p, caps, &wish) || !model_fits(p, m, &e->weights, caps) ||
       !choose_shape(p, m, &e->weights, caps, wish, &s, phases))
     return WISP_OK;
   set_constants(p, e, &s, phases);
   WISP_GPU_TRY(wvk_layout_create(&p->layout, e->device, WISP_PERSISTENT_BINDINGS, 0, WISP_PUSH_BYTES));
-  snprintf(p->shape, sizeof p->shape, "persistent: %u workgroups of %u", s.groups, s.local);
-  atomic_store(&p->decode, "dispatches: the persistent kernel is being compiled");
+  snprintf(p->shape.by_ops, sizeof p->shape.by_ops, "persistent: %u workgroups of %u", s.groups, s.local);
+  snprintf(p->shape.fused, sizeof p->shape.fused, "%s", p->shape.by_ops);
+  say_why(p, &p->planned_text, "the persistent kernel is being compiled");
   p->planned = true;
   begin_build(e, false);
   return WISP_OK;

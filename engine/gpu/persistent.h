@@ -23,12 +23,16 @@ typedef struct wisp_persistent_build { /* of the pipeline for a KV type, on a th
   wvk_pipeline *pipeline;
 } wisp_persistent_build;
 
+typedef struct wisp_decode_text { /* "persistent: SHAPE"; or what goes on without it, and why */
+  char by_ops[224], fused[240];
+} wisp_decode_text;
+
 typedef struct wisp_persistent {
-  bool planned;                 /* model and device fit: shape, constants and layout are there */
-  bool wished;                  /* by the environment: then start-up waits for it */
-  atomic_bool available;        /* compared with dispatches, here or at an earlier start */
-  _Atomic(const char *) decode; /* "persistent: SHAPE" or "dispatches: why not (yet)"; each text stays */
-  char shape[64], refusal[200], failure[200];
+  bool planned;                                           /* model and device fit: shape, constants and layout are there */
+  bool wished;                                            /* by the environment: then start-up waits for it */
+  atomic_bool available;                                  /* compared with dispatches, here or at an earlier start */
+  _Atomic(const wisp_decode_text *) decode;               /* what decode goes by, or why not (yet) */
+  wisp_decode_text shape, planned_text, refusal, failure; /* each is written once */
   wvk_layout *layout;
   wisp_persistent_build builds[2];  /* KV as f16, as f32: begun when first needed */
   uint32_t constants[WISP_P_COUNT]; /* all but KV_F32 */
@@ -42,7 +46,8 @@ typedef struct wisp_persistent_state { /* of a timeline */
 } wisp_persistent_state;
 
 /* Decides whether this model on this device takes the path, and begins to compile it; then, when weights and other pipelines
- * are there (the executor's opened), compares it with dispatches on a few tokens, unless it has passed at an earlier start.
+ * are there (the executor's opened), compares it with dispatches on a few tokens, and their times, unless it has passed at an
+ * earlier start.
  * Until then timelines use dispatches. What speaks against it is in decode. The environment variable WISP_PERSISTENT: 0 =
  * never; 1 = also on devices where it was not seen to work; GROUPSxLOCAL or GROUPSxLOCALxSPLIT = likewise, with that shape; all
  * but 0 wait for it at start-up. An executor that only compiles compares nothing. */
@@ -56,6 +61,9 @@ void wisp_persistent_expect(gpu_executor *executor);
 /* Waits until nothing is compiled or compared any more. Any thread. */
 void wisp_persistent_settle(gpu_executor *executor);
 
+/* How decode goes, fused: where it is by fused kernels if not in one dispatch. The text stays; any thread. */
+const char *wisp_persistent_text(const wisp_persistent *persistent, bool fused);
+
 /* Mail and descriptor set of a timeline, its buffers made; takes the path if it is ready. */
 wisp_status wisp_persistent_timeline_open(gpu_timeline *timeline);
 void wisp_persistent_timeline_close(gpu_timeline *timeline);
@@ -63,8 +71,14 @@ void wisp_persistent_timeline_close(gpu_timeline *timeline);
 /* Whether the timeline takes the path from now on and did not before: its commands are to be recorded again. */
 bool wisp_persistent_take(gpu_timeline *timeline);
 
+/* The timeline never takes the path: for comparing with it. Nothing of it is recorded yet. */
+void wisp_persistent_bar(gpu_timeline *timeline);
+
 /* Records one token, a barrier behind it. */
 void wisp_persistent_record(gpu_timeline *timeline, wvk_commands *commands);
+
+/* Gives it up for all timelines to come: dispatches were found to be faster. */
+void wisp_persistent_give_up(gpu_executor *executor);
 
 /* After a run: whether workgroups waited in vain. Then the path is given up for this timeline and the executor. */
 bool wisp_persistent_failed(gpu_timeline *timeline);

@@ -174,23 +174,32 @@ static wisp_status create_commands(gpu_timeline *t) {
 wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *executor, uint32_t context,
                                      wisp_kv_type kv_type) {
   gpu_executor *e = (gpu_executor *)executor;
+  gpu_timeline *t;
+  *timeline = NULL;
+  WISP_TRY(wisp_gpu_build_pipelines(e, kv_type));
+  wisp_kernel_context chosen = e->context;
+  chosen.kv_type = kv_type;
+  chosen.fused = e->context.fused && wisp_fused_fits(&chosen);
+  WISP_TRY(wisp_gpu_timeline_create_as(&t, e, &chosen, context));
+  *timeline = &t->base;
+  return WISP_OK;
+}
+
+wisp_status wisp_gpu_timeline_create_as(gpu_timeline **timeline, gpu_executor *e, const wisp_kernel_context *chosen,
+                                        uint32_t context) {
   *timeline = NULL;
   gpu_timeline *t = wisp_host_alloc(e->host, 1, sizeof *t);
   if (!t) return wisp_fail_memory(e->host, "timeline", sizeof *t);
-  t->base.executor = executor;
+  t->base.executor = &e->base;
   t->base.context = context;
-  t->base.kv_type = kv_type;
+  t->base.kv_type = chosen->kv_type;
   t->executor = e;
-  t->context = e->context;
-  t->context.kv_type = kv_type;
+  t->context = *chosen;
   t->batch_limit = t->context.activations.columns;
   const char *batch = getenv("WISP_BATCH");
   const unsigned long wanted = batch ? strtoul(batch, NULL, 10) : 0;
   if (wanted && wanted < t->batch_limit) t->batch_limit = (uint32_t)wanted;
-  wisp_status status = wisp_gpu_build_pipelines(e, kv_type);
-  t->context.refused = e->context.refused;
-  t->context.fused = e->context.fused && wisp_fused_fits(&t->context);
-  if (status == WISP_OK) status = create_buffers(t);
+  wisp_status status = create_buffers(t);
   if (status == WISP_OK) status = create_sets(t);
   if (status == WISP_OK) status = fill_rope(t);
   if (status == WISP_OK) status = create_commands(t);
@@ -198,7 +207,7 @@ wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *ex
     wisp_gpu_timeline_destroy(&t->base);
     return status;
   }
-  *timeline = &t->base;
+  *timeline = t;
   return WISP_OK;
 }
 

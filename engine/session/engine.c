@@ -267,6 +267,19 @@ uint32_t wisp_engine_startup(wisp_engine *engine, wisp_startup_step *steps, uint
   return wisp_startup_get(&engine->startup, steps, capacity);
 }
 
+wisp_tune_params wisp_tune_params_defaults(void) {
+  return (wisp_tune_params){.budget_s = 60};
+}
+
+wisp_status wisp_engine_tune(wisp_engine *engine, const wisp_tune_params *params, wisp_tune_result *result) {
+  *result = (wisp_tune_result){.trials = 0};
+  if (!engine->executor) return wisp_fail(&engine->host, WISP_ERROR_ARGUMENT, "the engine was created without a device");
+  if (!(params->budget_s > 0)) return wisp_fail(&engine->host, WISP_ERROR_ARGUMENT, "tuning: a budget of 0 seconds");
+  if (!engine->executor->api->tune)
+    return wisp_fail(&engine->host, WISP_ERROR_UNSUPPORTED, "tuning is for one GPU: use --device vulkan or vulkan:INDEX");
+  return engine->executor->api->tune(engine->executor, params, result);
+}
+
 wisp_status wisp_engine_copy_bandwidth(wisp_engine *engine, double *gb_per_s) {
   *gb_per_s = 0;
   if (!engine->executor) return wisp_fail(&engine->host, WISP_ERROR_ARGUMENT, "the engine was created without a device");

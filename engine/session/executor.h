@@ -88,6 +88,7 @@ typedef struct wisp_executor_api {
   void (*get_stats)(wisp_executor *executor, wisp_engine_stats *stats);
   uint32_t (*pipelines)(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity);
   wisp_status (*copy_bandwidth)(wisp_executor *executor, double *gb_per_s);
+  wisp_status (*tune)(wisp_executor *executor, const wisp_tune_params *params, wisp_tune_result *result); /* or NULL */
   wisp_status (*limits)(wisp_executor *executor, wisp_cpu_limits *limits); /* NULL: not offered */
 } wisp_executor_api;
 

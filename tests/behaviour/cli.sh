@@ -23,7 +23,7 @@ good "wisp --help" "$wisp" --help
 text "wisp --help names every command" 'run.*chat.*info.*devices.*tokenize.*logits.*perplexity'
 good "wisp --version" "$wisp" --version
 text "the version is one" '^wisp [0-9]+\.[0-9]+\.[0-9]+'
-for command in run chat info devices tokenize logits perplexity; do
+for command in run chat info devices tokenize logits perplexity tune; do
   good "$command --help" "$wisp" $command --help
   text "$command --help says how" "^usage: wisp $command"
   if [ -s "$err" ]; then fail "$command --help" "text on stderr"; else pass; fi
@@ -66,6 +66,23 @@ bad "logits, bad id" 2 "--ids takes" "$wisp" logits -m "$model" --ids 1,-2
 bad "logits without input" 2 "--ids" "$wisp" logits -m "$model"
 bad "tokenize without text" 2 "TEXT" "$wisp" tokenize -m "$model"
 bad "perplexity without text" 2 "-f FILE" "$wisp" perplexity -m "$model"
+
+bad "tune without model" 2 "no model" "$wisp" tune
+bad "tune --budget 0" 2 "--budget takes .*'0'" "$wisp" tune --synthetic tiny --budget 0
+bad "tune on the CPU" 1 "--device vulkan" "$wisp" tune --synthetic tiny --device cpu
+bad "unknown choice" 2 "WISP_TUNE=units=9 is not understood" env WISP_TUNE=units=9 "$wisp" tune --synthetic tiny
+bad "tune, JSON to nowhere" 1 "cannot write /nowhere/file" env XDG_CACHE_HOME="$work" "$wisp" tune --synthetic tiny --json /nowhere/file
+
+# ---- Tuning --------------------------------------------------------------------------------------------------------
+tune=(env XDG_CACHE_HOME="$work" "$wisp" tune --synthetic tiny)
+good "tune --forget" "${tune[@]}" --forget
+good "tune" "${tune[@]}" --json -
+json "tune tells what it tried" 'not d["kept"] and d["trials"][0]["knob"] == "" and len(d["trials"]) > 1 and d["us_per_token"] > 0'
+good "tune again" "${tune[@]}"
+text "tune again: nothing is tried" '^chosen .*found earlier'
+good "tune again, JSON" "${tune[@]}" --json -
+json "tune again: what was kept" 'd["kept"] and d["complete"] and not d["trials"] and d["us_per_token"] > 0'
+good "tune --forget again" "${tune[@]}" --forget
 
 # ---- Bad files -----------------------------------------------------------------------------------------------------
 size=$(stat -c %s "$model")

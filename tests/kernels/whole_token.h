@@ -11,7 +11,7 @@ enum { WHOLE_TOKEN_CASES = 19 };
 typedef struct whole_token_row {
   const char *path;     /* "persistent", "fused" */
   const char *what;     /* model, type and what is special; NULL = not run */
-  const char *expected; /* what decode begins with */
+  const char *expected; /* in decode */
   char decode[200];     /* how the tokens were made in the end, as wisp_engine_stats has it */
   bool taken;           /* the device takes the path for this model, where nothing is broken */
   uint32_t tokens;      /* compared one by one, up to the last position of a context over several splits */

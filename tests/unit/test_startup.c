@@ -6,55 +6,16 @@
 #include <unistd.h>
 
 #include "base/crew.h"
+#include "unit/kept_cache.h"
 #include "unit/session_fixture.h"
 #include "wvk.h"
 
-/* ---- A host's cache in memory ---------------------------------------------------------------------------------------- */
-
-enum { ENTRIES = 4, EMPTY_CACHE = 64 /* bytes of an entry in which a driver put nothing */ };
-
-typedef struct kept {
-  struct {
-    char key[96];
-    uint8_t *data;
-    size_t size;
-    unsigned puts;
-  } entries[ENTRIES];
-} kept;
-
-static size_t cache_get(void *user, const char *key, void *data, size_t size) {
-  kept *k = user;
-  for (int i = 0; i < ENTRIES; i++)
-    if (!strcmp(k->entries[i].key, key)) {
-      const size_t whole = k->entries[i].size;
-      if (size) memcpy(data, k->entries[i].data, size < whole ? size : whole);
-      return whole;
-    }
-  return 0;
-}
-
-static void cache_put(void *user, const char *key, const void *data, size_t size) {
-  kept *k = user;
-  int i = 0;
-  while (i < ENTRIES && k->entries[i].key[0] && strcmp(k->entries[i].key, key) != 0) i++;
-  cr_assert_lt(i, ENTRIES);
-  snprintf(k->entries[i].key, sizeof k->entries[i].key, "%s", key);
-  free(k->entries[i].data);
-  k->entries[i].data = malloc(size);
-  memcpy(k->entries[i].data, data, size);
-  k->entries[i].size = size;
-  k->entries[i].puts++;
-}
-
-static void forget(kept *k) {
-  for (int i = 0; i < ENTRIES; i++) free(k->entries[i].data);
-  *k = (kept){0};
-}
+enum { EMPTY_CACHE = 64 /* bytes of an entry in which a driver put nothing */ };
 
 static void start(fixture *f, const char *shape, wisp_load load, kept *k) {
   wisp_engine_params params = fixture_params(f, "vulkan", shape);
   params.load = load;
-  params.cache = (wisp_cache){cache_get, cache_put, k};
+  params.cache = kept_cache(k);
   fixture_create(f, &params);
 }
 
@@ -74,7 +35,7 @@ Test(startup, pipelines_of_125m) {
   enum { MOST = 24 };
   static const char *const caps[] = {"", "kind=discrete"};
   for (int i = 0; i < 2; i++) {
-    kept k = {0};
+    kept k = {.entries = {{.size = 0}}};
     fixture f;
     setenv("WISP_CAPS", caps[i], 1);
     start(&f, "mobilellm-125m", WISP_LOAD_PIPELINES, &k);
@@ -84,7 +45,7 @@ Test(startup, pipelines_of_125m) {
     wisp_engine_get_stats(f.engine, &stats);
     cr_assert_leq(stats.pipelines_built, count);
     fixture_close(&f);
-    forget(&k);
+    kept_forget(&k);
   }
 }
 
@@ -98,11 +59,11 @@ static uint32_t built(const char *shape, kept *k) {
 }
 
 Test(startup, second_start_builds_none) {
-  kept k = {0};
+  kept k = {.entries = {{.size = 0}}};
   cr_assert_gt(built("mobilellm-125m", &k), 0);
   cr_assert_gt(k.entries[0].puts, 0);
   if (k.entries[0].size <= EMPTY_CACHE) {
-    forget(&k);
+    kept_forget(&k);
     cr_skip_test("this driver keeps nothing in a pipeline cache");
   }
   const unsigned puts = k.entries[0].puts;
@@ -110,7 +71,7 @@ Test(startup, second_start_builds_none) {
   cr_assert_eq(k.entries[0].puts, puts, "there was nothing new to keep");
   cr_assert_gt(built("mobilellm-350m", &k), 0, "another shape has other pipelines");
   cr_assert_eq(built("mobilellm-125m", &k), 0, "both shapes are kept");
-  forget(&k);
+  kept_forget(&k);
 }
 
 /* ---- Damage ------------------------------------------------------------------------------------------------------------ */
@@ -154,7 +115,7 @@ static void lengthen(uint8_t *data, size_t *size) { /* there is room: see below 
 Test(startup, damaged_caches_are_ignored_and_replaced) {
   static void (*const damages[])(uint8_t * data, size_t * size) = {cut_short,    cut_to_the_header, flip_a_bit,
                                                                    make_foreign, fill_with_noise,   lengthen};
-  kept k = {0};
+  kept k = {.entries = {{.size = 0}}};
   int32_t expected[TOKENS], made[TOKENS];
   cr_assert(run(&k, expected), "nothing was known of the kernels");
   cr_assert(!run(&k, made), "the kernels had passed before");
@@ -177,13 +138,13 @@ Test(startup, damaged_caches_are_ignored_and_replaced) {
     }
     cr_assert(!run(&k, made), "damage %zu: what replaced it is not believed", i);
   }
-  forget(&k);
+  kept_forget(&k);
 }
 
 /* ---- Steps and memory -------------------------------------------------------------------------------------------------- */
 
 Test(startup, steps_are_told) {
-  kept k = {0};
+  kept k = {.entries = {{.size = 0}}};
   fixture f;
   start(&f, "tiny", WISP_LOAD_ALL, &k);
   static const char *const names[] = {"random weights", "driver: instance", "driver: device",
@@ -203,14 +164,14 @@ Test(startup, steps_are_told) {
   cr_assert_float_eq(driver, stats.driver_ms, 0.01);
   wisp_engine_settle(f.engine);
   fixture_close(&f);
-  forget(&k);
+  kept_forget(&k);
 }
 
 /* Weights as they lie on the device, the KV cache, and at most 64 MiB for all else, through staging as a discrete GPU has it.
  */
 Test(startup, device_memory_of_125m) {
   enum { CONTEXT = 2048, REST = 64 << 20 };
-  kept k = {0};
+  kept k = {.entries = {{.size = 0}}};
   fixture f;
   wisp_model_info info;
   wisp_engine_stats stats;
@@ -229,7 +190,7 @@ Test(startup, device_memory_of_125m) {
                 (unsigned long long)(stats.peak_device_bytes - needed));
   wisp_session_destroy(&session);
   fixture_close(&f);
-  forget(&k);
+  kept_forget(&k);
 }
 
 Test(startup, staging_is_bounded) {

@@ -13,5 +13,6 @@ int command_logits(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
+int command_tune(int argc, char **argv);
 
 #endif

@@ -24,6 +24,7 @@ static const struct {
     {"perplexity", command_perplexity, "how well a model predicts a text"},
     {"compare", command_compare, "how far two files, or two devices, are apart on a text"},
     {"convert", command_convert, "write a model with its weights in another type"},
+    {"tune", command_tune, "find the fastest way to decode on a device, and keep it"},
     {"calibrate", command_calibrate, "which columns matter, for wisp convert --importance"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

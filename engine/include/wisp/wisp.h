@@ -134,8 +134,8 @@ typedef enum wisp_load {
 } wisp_load;
 
 /* A pipeline cache in the host's keeping. get: copies at most size bytes of the entry into data and returns the entry's whole
- * size (0 = none); put: stores size bytes. Called from the threads that create and destroy the engine: user must live as long.
- * What get gives is checked: a damaged or foreign entry is as none, and replaced. */
+ * size (0 = none); put: stores size bytes. Called from the threads that create, tune and destroy the engine: user must live as
+ * long. What get gives is checked: a damaged or foreign entry is as none, and replaced. */
 typedef struct wisp_cache {
   size_t (*get)(void *user, const char *key, void *data, size_t size);
   void (*put)(void *user, const char *key, const void *data, size_t size);
@@ -231,7 +231,7 @@ typedef struct wisp_engine_stats {
   wisp_device_info device;
   uint32_t threads;      /* CPU executor; 0 on Vulkan */
   const char *choice;    /* what device "auto" chose and why; "" for other devices; the engine's */
-  const char *decode;    /* Vulkan: "persistent: ..." or "dispatches: why" (docs/performance.md); "" elsewhere; the engine's */
+  const char *decode;    /* Vulkan: "persistent: ...", "fused: ..." or "dispatches: why"; "" elsewhere; the engine's */
   const char *kernels;   /* CPU executor: the kernel set, "avx2" (docs/performance.md); "" on Vulkan */
   double load_ms;        /* opening, checking and describing the file */
   double init_ms;        /* device, upload, pipelines */
@@ -256,6 +256,44 @@ typedef struct wisp_cpu_limits {
   double token_gflops, batch_gflops;
 } wisp_cpu_limits;
 WISP_API wisp_status wisp_engine_cpu_limits(wisp_engine *engine, wisp_cpu_limits *limits);
+
+/* ---- Tuning ------------------------------------------------------------------------------------------------------- */
+
+/* A way to decode that was timed, in turns with the best one so far. */
+typedef struct wisp_tune_trial {
+  const char *knob;    /* what it differs by: "attention_local", ... (docs/architecture.md); "" = where the search begins */
+  const char *value;   /* "256", "on" */
+  double us_per_token; /* microseconds of the device's time, best of several runs; 0 = was not timed */
+  double best_us_per_token; /* the best one's in the same minute, 0 = there is none yet */
+  bool taken;               /* faster by the margin, with the right results: the best one from here on */
+  const char *why_not;      /* "wrong results", "refused by the driver"; "" = it is the time that says */
+} wisp_tune_trial;
+
+typedef struct wisp_tune_params {
+  double budget_s; /* about so many seconds, > 0; default 60. What was found until then is kept */
+  bool forget;     /* forget what was found earlier, and try nothing */
+  /* Optional: each trial, from the calling thread; strings live for the call. false stops: CANCELLED, nothing is kept. */
+  bool (*report)(void *user, const wisp_tune_trial *trial);
+  void *user;
+} wisp_tune_params;
+
+typedef struct wisp_tune_result {
+  char choice[320];                          /* "fused=on units=32"; "" = everything as by default */
+  double default_us_per_token, us_per_token; /* without it and with it, with 128 tokens held; 0 = not known */
+  uint32_t trials;                           /* 0 where kept */
+  bool kept;                                 /* found in the cache: nothing was timed or built */
+  bool complete;                             /* all was tried; false: the budget was up. The next call begins again */
+} wisp_tune_result;
+
+WISP_API wisp_tune_params wisp_tune_params_defaults(void);
+
+/* Finds out which kernels of decode, and which sizes of their work, are fastest on the engine's device for its model and KV
+ * type, by timing them one by one with the model's weights; a few seconds on a desktop's GPU, minutes where a driver compiles
+ * slowly. Sessions to come use what was found, and so do later engines with the same cache, device, driver and model. Every
+ * choice gives the same tokens but for rounding, and one choice the same bits always. Meanwhile nothing else may use the
+ * engine. Errors: ARGUMENT (budget; an engine without weights), UNSUPPORTED (on the CPU, or two devices), CANCELLED, DEVICE,
+ * MEMORY. */
+WISP_API wisp_status wisp_engine_tune(wisp_engine *engine, const wisp_tune_params *params, wisp_tune_result *result);
 
 /* ---- Text --------------------------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gpu/tune.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "gpu/fused.h"
+#include "gpu/token_check.h"
+
+enum { REPEATS = 6, ROUNDS = 2, MOST_TRIED = 256 };
+
+#define MARGIN 0.97          /* of the default's time: what a choice must stay under, or a candidate of another route */
+#define STEP 0.99            /* of the best one's: what another value of a knob must stay under */
+#define HOPELESS 1.1         /* times the best one's: not timed again */
+#define PROMISING 1.25       /* times the best one's: the other route is tuned too */
+#define SUBMIT_SECONDS 0.025 /* tokens timed together take about so long at most */
+#define PASSING_SECONDS 0.3
+#define WARM_SECONDS 0.02 /* of work before times count: clock rates rise */
+
+/* ---- One way to decode, timed ---------------------------------------------------------------------------------------- */
+
+typedef struct trial {
+  gpu_timeline *timeline;
+  wvk_commands *commands; /* count tokens */
+  uint32_t count;
+  bool persistent;
+  double seconds; /* a token; the best run, 0 = none */
+} trial;
+
+static void trial_close(trial *r) {
+  wvk_commands_destroy(&r->commands);
+  if (r->timeline) wisp_gpu_timeline_destroy(&r->timeline->base);
+  *r = (trial){0};
+}
+
+static wisp_status record(trial *r, uint32_t count) {
+  gpu_timeline *t = r->timeline;
+  r->count = count;
+  t->persistent.active = r->persistent;
+  if (!r->commands) WISP_GPU_TRY(wvk_commands_create(&r->commands, t->executor->device, 2));
+  WISP_GPU_TRY(wvk_commands_begin(r->commands));
+  wvk_cmd_timestamp(r->commands, 0);
+  for (uint32_t i = 0; i < count; i++) WISP_TRY(wisp_gpu_record_token(t, r->commands));
+  wvk_cmd_timestamp(r->commands, 1);
+  return wisp_gpu_status(wvk_commands_end(r->commands));
+}
+
+/* By the device's clock where it has one. */
+static wisp_status run(trial *r) {
+  gpu_timeline *t = r->timeline;
+  double ns[2];
+  wisp_gpu_write_step(t, WISP_TUNE_POSITIONS, 1, 0);
+  const double begin = wisp_now_s();
+  WISP_TRY(wisp_gpu_run(t, r->commands));
+  const double wall = wisp_now_s() - begin;
+  const double seconds = (wvk_commands_times(r->commands, ns) ? 1e-9 * ns[1] : wall) / r->count;
+  if (r->seconds <= 0 || seconds < r->seconds) r->seconds = seconds;
+  t->persistent.active = r->persistent;
+  if (r->persistent) wisp_persistent_failed(t);
+  return WISP_OK;
+}
+
+/* Real keys and values before the tokens that are timed. */
+static wisp_status fill(gpu_timeline *t) {
+  int32_t ids[WISP_TUNE_POSITIONS];
+  for (uint32_t i = 0; i < WISP_TUNE_POSITIONS; i++) ids[i] = (int32_t)((i * 7919ull + 5) % t->context.model->vocabulary);
+  wisp_gpu_truncate(&t->base, 0);
+  return wisp_gpu_append(&t->base, ids, WISP_TUNE_POSITIONS, WISP_LOGITS_NONE, NULL);
+}
+
+/* As many as make a short submit. */
+static wisp_status choose_count(trial *r, uint32_t *count) {
+  WISP_TRY(record(r, 1));
+  WISP_TRY(run(r));
+  r->seconds = 0;
+  WISP_TRY(run(r));
+  const double most = SUBMIT_SECONDS / fmax(r->seconds, 1e-9);
+  *count = most >= WISP_TUNE_TOKENS ? WISP_TUNE_TOKENS : most < 1 ? 1 : (uint32_t)most;
+  return WISP_OK;
+}
+
+/* In turns, so that both see the same clock rates, each first as often as the other. until: of wisp_now_s. */
+static wisp_status race(trial *a, trial *b, double until) {
+  trial *both[] = {a, b};
+  const double begin = wisp_now_s();
+  do {
+    WISP_TRY(run(a));
+    WISP_TRY(run(b));
+  } while (wisp_now_s() - begin < WARM_SECONDS);
+  a->seconds = b->seconds = 0;
+  for (int i = 0; i < REPEATS; i++) {
+    WISP_TRY(run(both[i % 2]));
+    WISP_TRY(run(both[1 - i % 2]));
+    if (wisp_now_s() > until || (i && b->seconds > HOPELESS * a->seconds)) break;
+  }
+  return WISP_OK;
+}
+
+/* Builds those kernels of decode that are not there yet, without holding the lock while the driver compiles; *built: none was
+ * refused. */
+static wisp_status add_kernels(gpu_executor *e, const wisp_kernel_context *context, bool *built) {
+  *built = true;
+  for (uint32_t i = 0; i < e->plan->op_count && *built; i++)
+    for (uint32_t part = 0; part < wisp_kernel_parts(context, &e->plan->ops[i], false) && *built; part++) {
+      const wisp_kernel kernel = wisp_kernel_for(context, &e->plan->ops[i], part, false).kernel;
+      if (wisp_gpu_pipeline(e, &kernel)) continue;
+      wvk_pipeline_params params = {.name = kernel.shader->name,
+                                    .constants = kernel.constants,
+                                    .constant_count = WISP_C_COUNT,
+                                    .subgroup_size = kernel.subgroup_size,
+                                    .passing = true};
+      const wvk_host host = wisp_gpu_host(e->host);
+      wvk_pipeline *pipeline;
+      uint32_t *compiled = wisp_gpu_choose_spirv(e, &params, kernel.shader);
+      const wvk_status status = wvk_pipeline_create(&pipeline, e->layout, &params);
+      wvk_glsl_free(&host, compiled);
+      if (status == WVK_ERROR_MEMORY || status == WVK_ERROR_LOST) return wisp_gpu_status(status);
+      pthread_mutex_lock(&e->mutex);
+      *built = status == WVK_OK && e->pipeline_count < WISP_GPU_MAX_PIPELINES;
+      if (*built) {
+        e->kernels[e->pipeline_count] = kernel;
+        e->pipelines[e->pipeline_count++] = pipeline;
+      }
+      pthread_mutex_unlock(&e->mutex);
+      if (!*built) wvk_pipeline_destroy(&pipeline);
+    }
+  return WISP_OK;
+}
+
+static void drop_kernels(gpu_executor *e, uint32_t first) {
+  pthread_mutex_lock(&e->mutex);
+  while (e->pipeline_count > first) wvk_pipeline_destroy(&e->pipelines[--e->pipeline_count]);
+  pthread_mutex_unlock(&e->mutex);
+}
+
+static wisp_kernel_context context_of(const gpu_executor *e, const wisp_choice *choice) {
+  wisp_kernel_context context = e->context;
+  context.kv_type = e->plan->kv_type;
+  context.choice = *choice;
+  wisp_activations_plan(&context, context.activations.columns);
+  context.fused = wisp_fused_fits(&context);
+  return context;
+}
+
+/* A timeline by dispatches, its kernels built; closed where they are refused. */
+static wisp_status trial_open(trial *r, gpu_executor *e, const wisp_kernel_context *context) {
+  bool built;
+  *r = (trial){0};
+  WISP_TRY(add_kernels(e, context, &built));
+  if (!built) return WISP_OK;
+  WISP_TRY(wisp_gpu_timeline_create_as(&r->timeline, e, context, WISP_TUNE_CONTEXT));
+  wisp_persistent_bar(r->timeline);
+  return fill(r->timeline);
+}
+
+/* ---- In passing -------------------------------------------------------------------------------------------------------- */
+
+static bool is(const char *text, const char *other) {
+  return text && !strcmp(text, other);
+}
+
+wisp_status wisp_tune_open(gpu_executor *e) {
+  const char *text = getenv("WISP_TUNE");
+  char chosen[WISP_CHOICE_TEXT_BYTES];
+  wisp_choice choice = {0};
+  e->choice_key = wisp_choice_key_of(e->device, e->plan);
+  e->choice_asked = text && *text && !is(text, "0") && !is(text, "passing");
+  if (e->choice_asked && !wisp_choice_parse(&choice, text))
+    return wisp_fail(e->host, WISP_ERROR_ARGUMENT,
+                     "WISP_TUNE=%.80s is not understood: 0, passing, or a choice as wisp tune prints it", text);
+  if (!e->choice_asked && !is(text, "0")) {
+    e->kept = wisp_choice_load(&e->cache, &e->choice_key);
+    choice = e->kept.choice;
+  }
+  wisp_gpu_set_choice(e, &choice);
+  wisp_choice_text(&choice, chosen);
+  if (*chosen)
+    wisp_log(e->host, WISP_LOG_INFO, "decode: %s: %s", e->choice_asked ? "as WISP_TUNE says" : "as found earlier", chosen);
+  return WISP_OK;
+}
+
+void wisp_tune_save(gpu_executor *e) {
+  pthread_mutex_lock(&e->mutex);
+  const wisp_choice_kept kept = e->kept;
+  const bool changed = e->choice_changed;
+  e->choice_changed = false;
+  pthread_mutex_unlock(&e->mutex);
+  if (changed) wisp_choice_save(&e->cache, &e->choice_key, &kept);
+}
+
+static void keep(gpu_executor *e, const wisp_choice_kept *kept) {
+  pthread_mutex_lock(&e->mutex);
+  e->kept = *kept;
+  e->choice_changed = true;
+  pthread_mutex_unlock(&e->mutex);
+}
+
+/* Whoever said in the environment how decode is to go, has no cache or a software device wants no trial. */
+static bool may_learn(gpu_executor *e) {
+  const char *const said[] = {"WISP_FUSED", "WISP_PERSISTENT", "WISP_SHADER_DIR"};
+  for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+    if (getenv(said[i])) return false;
+  const char *text = getenv("WISP_TUNE");
+  if (is(text, "0") || e->choice_asked || e->compile_only || !e->cache.get || !e->cache.put) return false;
+  return e->kept.origin == WISP_CHOICE_NONE && (wvk_device_caps(e->device)->kind != WVK_KIND_SOFTWARE || is(text, "passing"));
+}
+
+static bool closing(gpu_executor *e) {
+  pthread_mutex_lock(&e->mutex);
+  const bool yes = e->closing;
+  pthread_mutex_unlock(&e->mutex);
+  return yes;
+}
+
+/* b wins by the margin: keeps the knob's value, else other. */
+static void keep_winner(gpu_executor *e, const trial *a, const trial *b, wisp_knob knob, wisp_switch value, wisp_switch other) {
+  const bool wins = b->seconds < MARGIN * a->seconds;
+  wisp_choice_kept kept = {
+      .origin = WISP_CHOICE_PASSING, .default_us = 1e6 * a->seconds, .us = 1e6 * (wins ? b->seconds : a->seconds)};
+  kept.choice.knobs[knob] = wins ? value : other;
+  keep(e, &kept);
+}
+
+static wisp_status compare_fused(gpu_executor *e, const wisp_kernel_context *fused, trial *a, trial *b) {
+  uint32_t count;
+  double nmse;
+  const wisp_model *m = e->plan->model;
+  const wisp_kernel_context plain = context_of(e, &e->context.choice);
+  WISP_TRY(trial_open(b, e, fused));
+  if (!b->timeline || closing(e)) return WISP_OK;
+  WISP_TRY(trial_open(a, e, &plain));
+  WISP_TRY(choose_count(a, &count));
+  WISP_TRY(record(a, count));
+  WISP_TRY(record(b, count));
+  if (closing(e)) return WISP_OK;
+  WISP_TRY(race(a, b, wisp_now_s() + PASSING_SECONDS));
+  float *logits = wisp_host_alloc(e->host, 2ull * WISP_CHECK_TOKENS * m->vocabulary, sizeof *logits);
+  if (!logits) return wisp_fail_memory(e->host, "comparison of kernels", 2ull * WISP_CHECK_TOKENS * m->vocabulary * 4);
+  wisp_token_check expected = {.logits = logits}, found = {.logits = logits + (size_t)WISP_CHECK_TOKENS * m->vocabulary};
+  wisp_status status = wisp_token_check_run(&a->timeline->base, m, &expected);
+  if (status == WISP_OK) status = wisp_token_check_run(&b->timeline->base, m, &found);
+  if (status == WISP_OK && !wisp_token_check_agrees(m, &expected, &found, &nmse)) b->seconds = HUGE_VAL;
+  wisp_host_free(e->host, logits);
+  if (status == WISP_OK) keep_winner(e, a, b, WISP_KNOB_FUSED, WISP_ON, WISP_OFF);
+  return status;
+}
+
+void wisp_tune_in_passing(void *argument) {
+  gpu_executor *e = argument;
+  wisp_choice choice = {0};
+  choice.knobs[WISP_KNOB_FUSED] = WISP_ON;
+  if (e->context.fused || e->persistent.planned || !may_learn(e)) return;
+  const wisp_kernel_context fused = context_of(e, &choice);
+  if (!fused.fused) return;
+  const double begin = wisp_now_s();
+  trial a = {0}, b = {0};
+  (void)compare_fused(e, &fused, &a, &b); /* an error has been logged, and comes back to whoever uses the device next */
+  trial_close(&a);
+  trial_close(&b);
+  wisp_startup_add(e->startup, "tuning", begin, wisp_now_s());
+}
+
+wisp_status wisp_tune_persistent(gpu_timeline *t, bool *pays) {
+  gpu_executor *e = t->executor;
+  trial dispatches = {.timeline = t}, persistent = {.timeline = t, .persistent = true};
+  uint32_t count = 0;
+  const double begin = wisp_now_s();
+  *pays = true;
+  if (!may_learn(e)) return WISP_OK;
+  wisp_status status = fill(t);
+  if (status == WISP_OK) status = choose_count(&dispatches, &count);
+  if (status == WISP_OK) status = record(&dispatches, count);
+  if (status == WISP_OK) status = record(&persistent, count);
+  if (status == WISP_OK) status = race(&persistent, &dispatches, wisp_now_s() + PASSING_SECONDS);
+  wvk_commands_destroy(&dispatches.commands);
+  wvk_commands_destroy(&persistent.commands);
+  wisp_startup_add(e->startup, "tuning", begin, wisp_now_s());
+  if (status != WISP_OK) return status;
+  if (t->persistent.failed) {
+    *pays = false;
+    return WISP_OK;
+  }
+  keep_winner(e, &persistent, &dispatches, WISP_KNOB_PERSISTENT, WISP_OFF, WISP_ON);
+  *pays = dispatches.seconds >= MARGIN * persistent.seconds;
+  return WISP_OK;
+}
+
+/* ---- The search -------------------------------------------------------------------------------------------------------- */
+
+typedef struct candidate {
+  wisp_choice choice;
+  trial trial;
+} candidate;
+
+typedef struct search {
+  gpu_executor *e;
+  const wisp_tune_params *params;
+  wisp_tune_result *result;
+  float *logits; /* [2][WISP_CHECK_TOKENS][vocabulary] */
+  wisp_token_check expected;
+  uint64_t tried[MOST_TRIED]; /* what decode was like */
+  uint32_t tried_count, count;
+  double end;
+} search;
+
+static void swap(candidate *a, candidate *b) {
+  const candidate kept = *a;
+  *a = *b;
+  *b = kept;
+}
+
+static uint64_t hash_decode(const gpu_executor *e, const wisp_kernel_context *context) {
+  wisp_hash hash;
+  wisp_hash_begin(&hash);
+  for (uint32_t i = 0; i < e->plan->op_count; i++)
+    for (uint32_t part = 0; part < wisp_kernel_parts(context, &e->plan->ops[i], false); part++) {
+      const wisp_kernel_call call = wisp_kernel_for(context, &e->plan->ops[i], part, false);
+      wisp_hash_add(&hash, call.kernel.shader->name, strlen(call.kernel.shader->name) + 1);
+      wisp_hash_add(&hash, call.kernel.constants, sizeof call.kernel.constants);
+      wisp_hash_add_u32(&hash, call.groups_x);
+    }
+  return wisp_hash_end(&hash);
+}
+
+/* Whether this was not tried before. */
+static bool is_new(search *s, const wisp_kernel_context *context) {
+  const uint64_t hash = hash_decode(s->e, context);
+  for (uint32_t i = 0; i < s->tried_count; i++)
+    if (s->tried[i] == hash) return false;
+  if (s->tried_count == MOST_TRIED) return false;
+  s->tried[s->tried_count++] = hash;
+  return true;
+}
+
+static wisp_status tell(search *s, const char *knob, const char *value, const trial *best, const trial *tried, bool taken,
+                        const char *why_not) {
+  const wisp_tune_trial told = {.knob = knob,
+                                .value = value,
+                                .us_per_token = 1e6 * tried->seconds,
+                                .best_us_per_token = 1e6 * best->seconds,
+                                .taken = taken,
+                                .why_not = why_not};
+  s->result->trials++;
+  return !s->params->report || s->params->report(s->params->user, &told) ? WISP_OK : WISP_ERROR_CANCELLED;
+}
+
+static wisp_status check(search *s, trial *r, bool *right) {
+  const wisp_model *m = s->e->plan->model;
+  double nmse;
+  wisp_token_check found = {.logits = s->logits + (size_t)WISP_CHECK_TOKENS * m->vocabulary};
+  WISP_TRY(wisp_token_check_run(&r->timeline->base, m, &found));
+  *right = wisp_token_check_agrees(m, &s->expected, &found, &nmse);
+  return WISP_OK;
+}
+
+/* Opens c->choice's trial and times it in turns with best. Closed where it cannot be had. */
+static wisp_status enter(search *s, candidate *c, const wisp_kernel_context *context, candidate *best, bool *right) {
+  *right = false;
+  WISP_TRY(trial_open(&c->trial, s->e, context));
+  if (!c->trial.timeline) return WISP_OK;
+  WISP_TRY(record(&c->trial, s->count));
+  WISP_TRY(race(&best->trial, &c->trial, s->end));
+  return check(s, &c->trial, right);
+}
+
+static wisp_status try_value(search *s, candidate *best, wisp_knob knob, uint32_t value, bool *changed) {
+  candidate c = {.choice = best->choice};
+  char text[16];
+  bool right;
+  c.choice.knobs[knob] = value;
+  const wisp_kernel_context context = context_of(s->e, &c.choice);
+  if (context.fused != best->trial.timeline->context.fused || !is_new(s, &context)) return WISP_OK;
+  wisp_status status = enter(s, &c, &context, best, &right);
+  const bool faster = c.trial.timeline && c.trial.seconds < STEP * best->trial.seconds, taken = faster && right;
+  wisp_knob_text(knob, value, text);
+  if (status == WISP_OK)
+    status = tell(s, wisp_knobs[knob].name, text, &best->trial, &c.trial, taken,
+                  !c.trial.timeline ? "refused by the driver"
+                  : right           ? ""
+                                    : "wrong results");
+  if (taken && status == WISP_OK) {
+    swap(best, &c);
+    *changed = true;
+  }
+  trial_close(&c.trial);
+  return status;
+}
+
+/* A knob at a time, all values of it, until nothing changes. */
+static wisp_status descend(search *s, candidate *best, double until) {
+  bool changed = true;
+  for (int round = 0; round < ROUNDS && changed; round++) {
+    changed = false;
+    for (int knob = WISP_KNOB_REDUCTIONS; knob < WISP_KNOB_COUNT; knob++)
+      for (int i = 0; i < WISP_KNOB_VALUES && wisp_knobs[knob].values[i]; i++) {
+        if (wisp_now_s() > until) {
+          s->result->complete = false;
+          return WISP_OK;
+        }
+        WISP_TRY(try_value(s, best, (wisp_knob)knob, wisp_knobs[knob].values[i], &changed));
+      }
+  }
+  return WISP_OK;
+}
+
+/* Fused kernels where best has none, and the other way round; each tuned where they are not far apart. */
+static wisp_status try_other_route(search *s, candidate *best, candidate *other) {
+  const bool fused = best->trial.timeline->context.fused;
+  bool right;
+  other->choice = best->choice;
+  other->choice.knobs[WISP_KNOB_FUSED] = fused ? WISP_OFF : WISP_ON;
+  const wisp_kernel_context context = context_of(s->e, &other->choice);
+  if (context.fused == fused || !is_new(s, &context)) return descend(s, best, s->end);
+  WISP_TRY(enter(s, other, &context, best, &right));
+  const bool faster = other->trial.timeline && right && other->trial.seconds < MARGIN * best->trial.seconds;
+  WISP_TRY(tell(s, wisp_knobs[WISP_KNOB_FUSED].name, fused ? "off" : "on", &best->trial, &other->trial, faster,
+                !other->trial.timeline ? "refused by the driver"
+                : right                ? ""
+                                       : "wrong results"));
+  if (faster) swap(best, other);
+  const bool promising = other->trial.timeline && (right || faster) && other->trial.seconds < PROMISING * best->trial.seconds;
+  const double now = wisp_now_s();
+  WISP_TRY(descend(s, best, promising ? now + (s->end - now) / 2 : s->end));
+  if (!promising) return WISP_OK;
+  WISP_TRY(descend(s, other, s->end));
+  WISP_TRY(race(&best->trial, &other->trial, s->end + 1));
+  if (other->trial.seconds < MARGIN * best->trial.seconds) swap(best, other);
+  return WISP_OK;
+}
+
+/* Steps that each won must win together, against the defaults. */
+static wisp_status confirm(search *s, candidate *best, candidate *other) {
+  const candidate start = {.choice = {{0}}};
+  const wisp_kernel_context context = context_of(s->e, &start.choice);
+  s->result->us_per_token = 1e6 * best->trial.seconds;
+  if (!memcmp(&best->choice, &start.choice, sizeof start.choice)) return WISP_OK;
+  trial_close(&other->trial);
+  *other = start;
+  WISP_TRY(trial_open(&other->trial, s->e, &context));
+  if (!other->trial.timeline) return WISP_OK;
+  WISP_TRY(record(&other->trial, s->count));
+  WISP_TRY(race(&other->trial, &best->trial, s->end + 1));
+  s->result->default_us_per_token = 1e6 * other->trial.seconds;
+  if (best->trial.seconds >= MARGIN * other->trial.seconds) swap(best, other);
+  s->result->us_per_token = 1e6 * best->trial.seconds;
+  return WISP_OK;
+}
+
+/* Where it is there. */
+static wisp_status try_persistent(search *s, candidate *best, trial *persistent) {
+  gpu_executor *e = s->e;
+  const wisp_kernel_context context = context_of(e, &best->choice);
+  if (!atomic_load(&e->persistent.available) || context.kv_type == WISP_KV_Q8_0) return WISP_OK;
+  WISP_TRY(wisp_gpu_timeline_create_as(&persistent->timeline, e, &context, WISP_TUNE_CONTEXT));
+  persistent->persistent = persistent->timeline->persistent.active;
+  if (!persistent->persistent) return WISP_OK; /* its kernel for this KV type is still being compiled */
+  WISP_TRY(fill(persistent->timeline));
+  WISP_TRY(record(persistent, s->count));
+  WISP_TRY(race(persistent, &best->trial, s->end + 1));
+  const bool off = persistent->timeline->persistent.failed || best->trial.seconds < MARGIN * persistent->seconds;
+  best->choice.knobs[WISP_KNOB_PERSISTENT] = off ? WISP_OFF : WISP_ON;
+  s->result->default_us_per_token = 1e6 * persistent->seconds;
+  s->result->us_per_token = 1e6 * (off ? best->trial.seconds : persistent->seconds);
+  return tell(s, wisp_knobs[WISP_KNOB_PERSISTENT].name, "on", &best->trial, persistent, !off,
+              persistent->timeline->persistent.failed ? "workgroups waited in vain" : "");
+}
+
+static wisp_status search_all(search *s, candidate *best, candidate *other, trial *persistent) {
+  const wisp_choice defaults = {0};
+  const wisp_kernel_context context = context_of(s->e, &defaults);
+  const trial none = {0};
+  bool agrees;
+  is_new(s, &context);
+  WISP_TRY(trial_open(&best->trial, s->e, &context));
+  if (!best->trial.timeline)
+    return wisp_fail(s->e->host, WISP_ERROR_DEVICE, "%s: the driver refuses the kernels that decode begins with",
+                     wvk_device_caps(s->e->device)->name);
+  WISP_TRY(wisp_token_check_run(&best->trial.timeline->base, s->e->plan->model, &s->expected));
+  WISP_TRY(fill(best->trial.timeline));
+  WISP_TRY(choose_count(&best->trial, &s->count));
+  WISP_TRY(record(&best->trial, s->count));
+  for (int i = 0; i < REPEATS; i++) WISP_TRY(run(&best->trial));
+  s->result->default_us_per_token = 1e6 * best->trial.seconds;
+  WISP_TRY(tell(s, "", best->trial.timeline->context.fused ? "fused" : "dispatches", &none, &best->trial, true, ""));
+  WISP_TRY(try_other_route(s, best, other));
+  WISP_TRY(confirm(s, best, other));
+  WISP_TRY(try_persistent(s, best, persistent));
+  WISP_TRY(check(s, &best->trial, &agrees));
+  return agrees ? WISP_OK
+                : wisp_fail(s->e->host, WISP_ERROR_DEVICE, "%s: what was chosen gave other results at the end",
+                            wvk_device_caps(s->e->device)->name);
+}
+
+static void describe(const wisp_choice_kept *kept, wisp_tune_result *result) {
+  wisp_choice_text(&kept->choice, result->choice);
+  result->default_us_per_token = kept->default_us;
+  result->us_per_token = kept->us;
+  result->complete = kept->origin == WISP_CHOICE_TUNED;
+}
+
+/* Builds what was chosen and judges it as a start does. */
+static wisp_status take_on(gpu_executor *e, const wisp_choice *choice) {
+  const uint32_t refused = e->context.refused;
+  wisp_gpu_set_choice(e, choice);
+  WISP_TRY(wisp_gpu_build_pipelines(e, e->plan->kv_type));
+  WISP_TRY(wisp_gpu_selftest(e));
+  if (e->context.fused) WISP_TRY(wisp_gpu_check_fused(e));
+  if (e->context.refused == refused) return WISP_OK;
+  return wisp_fail(e->host, WISP_ERROR_DEVICE, "%s: what was chosen does not pass the self-test; nothing is kept",
+                   wvk_device_caps(e->device)->name);
+}
+
+/* From here on, and at further starts. */
+static wisp_status adopt(gpu_executor *e, const wisp_choice_kept *kept) {
+  const wisp_kernel_context before = e->context;
+  const wisp_status status = take_on(e, &kept->choice);
+  if (status != WISP_OK) {
+    e->context = before;
+    return status;
+  }
+  keep(e, kept);
+  wisp_tune_save(e);
+  if (kept->choice.knobs[WISP_KNOB_PERSISTENT] == WISP_OFF) wisp_persistent_give_up(e);
+  return WISP_OK;
+}
+
+static wisp_status tune(gpu_executor *e, const wisp_tune_params *params, wisp_tune_result *result) {
+  const uint64_t vocabulary = e->plan->model->vocabulary, floats = 2 * WISP_CHECK_TOKENS * vocabulary;
+  const double begin = wisp_now_s();
+  const uint32_t first = e->pipeline_count;
+  search s = {.e = e, .params = params, .result = result, .end = begin + params->budget_s};
+  candidate best = {0}, other = {0};
+  trial persistent = {0};
+  result->complete = true;
+  s.expected.logits = s.logits = wisp_host_alloc(e->host, floats, sizeof *s.logits);
+  if (!s.logits) return wisp_fail_memory(e->host, "comparison of kernels", floats * sizeof *s.logits);
+  wisp_status status = search_all(&s, &best, &other, &persistent);
+  trial_close(&best.trial);
+  trial_close(&other.trial);
+  trial_close(&persistent);
+  wisp_host_free(e->host, s.logits);
+  drop_kernels(e, first);
+  if (status != WISP_OK) return status;
+  const wisp_choice_kept kept = {.choice = best.choice,
+                                 .origin = result->complete ? WISP_CHOICE_TUNED : WISP_CHOICE_PASSING,
+                                 .default_us = result->default_us_per_token,
+                                 .us = result->us_per_token};
+  describe(&kept, result);
+  status = adopt(e, &kept);
+  wisp_startup_add(e->startup, "tuning", begin, wisp_now_s());
+  return status;
+}
+
+wisp_status wisp_gpu_tune(wisp_executor *executor, const wisp_tune_params *params, wisp_tune_result *result) {
+  gpu_executor *e = (gpu_executor *)executor;
+  const wisp_choice_kept nothing = {0};
+  if (e->compile_only) return wisp_fail(e->host, WISP_ERROR_ARGUMENT, "an engine without weights has nothing to time");
+  if (e->choice_asked) return wisp_fail(e->host, WISP_ERROR_ARGUMENT, "WISP_TUNE says already how decode is to go; unset it");
+  executor->api->settle(executor);
+  if (params->forget) {
+    keep(e, &nothing);
+    wisp_tune_save(e);
+    return WISP_OK;
+  }
+  result->kept = e->kept.origin == WISP_CHOICE_TUNED;
+  if (!result->kept) return tune(e, params, result);
+  describe(&e->kept, result);
+  return WISP_OK;
+}
