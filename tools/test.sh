@@ -23,7 +23,7 @@ vulkan_suites='@(wvk|gpu)*/*' # what depends on the driver; sessions take minute
 few=(--prompts 8 --tokens 16 --decode-prompts 3 --decode-tokens 8 --windows 1 --depth 65)
 # The reference is slow, and the other kernel sets are held to the same vectors in full.
 reference=(--decode-prompts 5 --decode-tokens 16 --windows 3)
-fewer=(--prompts 5 --tokens 8 --decode-prompts 1 --decode-tokens 4 --windows 0 --depth 2)
+fewer=(--prompts 3 --tokens 4 --decode-prompts 1 --decode-tokens 4 --windows 0 --depth 0)
 
 stage style                  300 ''                        tests/style.sh
 stage downloads              600 ''                        downloads
