@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "gpu/executor.h"
 #include "unit/session_fixture.h"
 
 enum { TOKENS = 70, VOCABULARY = 300, BLOCKS = 3 };
@@ -79,4 +80,57 @@ Test(fused, a_kv_cache_in_q8_0_goes_op_by_op) {
   const uint64_t single = decode("0", "tiny-32", "q8_0", WISP_KV_Q8_0, plain, path);
   cr_expect_eq(decode("1", "tiny-32", "q8_0", WISP_KV_Q8_0, found, path), single);
   for (int i = 0; i < TOKENS * VOCABULARY; i++) cr_assert_eq(found[i], plain[i]);
+}
+
+/* The logits of TOKENS tokens, one by one, by a new timeline. */
+static void decode_directly(gpu_executor *e, float *logits) {
+  wisp_timeline *timeline;
+  cr_assert_eq(wisp_gpu_timeline_create(&timeline, &e->base, TOKENS, WISP_KV_F32), WISP_OK);
+  for (int32_t i = 0; i < TOKENS; i++) {
+    const int32_t id = (i * 37 + 5) % VOCABULARY;
+    cr_assert_eq(wisp_gpu_append(timeline, &id, 1, WISP_LOGITS_LAST, logits + (size_t)i * VOCABULARY), WISP_OK);
+  }
+  wisp_gpu_timeline_destroy(timeline);
+}
+
+static uint32_t kernel_named(const gpu_executor *e, const char *name) {
+  uint32_t i = 0;
+  while (i < e->pipeline_count && strcmp(e->kernels[i].shader->name, name)) i++;
+  cr_assert_lt(i, e->pipeline_count, "%s is not there", name);
+  return i;
+}
+
+/* Attention is left out: start-up's comparison must see that, and a dispatch for each op must take over. */
+Test(fused, wrong_results_are_seen_and_replaced) {
+  static float plain[TOKENS * VOCABULARY], found[TOKENS * VOCABULARY];
+  char path[128];
+  capture log;
+  wisp_host host = capture_host(&log);
+  wisp_model model;
+  wisp_plan plan;
+  wisp_executor *executor;
+  const bool must = must_fuse();
+  decode("0", "tiny-32", "q8_0", WISP_KV_F32, plain, path);
+  setenv("WISP_FUSED", "1", 1);
+  cr_assert_eq(wisp_model_synthesize(&model, &host, "tiny-32", "q8_0", 3), WISP_OK); /* the seed of fixtures */
+  cr_assert_eq(wisp_plan_create(&plan, &host, &model), WISP_OK);
+  const wisp_executor_params params = {.host = &host, .plan = &plan, .device_index = -1, .max_context = TOKENS};
+  cr_assert_eq(wisp_gpu_executor.create(&executor, &params), WISP_OK);
+  gpu_executor *e = (gpu_executor *)executor;
+  cr_assert(e->context.fused || !must);
+  if (e->context.fused) {
+    const uint32_t attention = kernel_named(e, "attention_fused");
+    wvk_pipeline *kept = e->pipelines[attention];
+    e->pipelines[attention] = e->pipelines[kernel_named(e, "embed")];
+    cr_assert_eq(wisp_gpu_check_fused(e), WISP_OK, "%s", log.error);
+    e->pipelines[attention] = kept;
+    cr_expect_not(e->context.fused);
+    cr_expect_eq(log.warnings, 1);
+    decode_directly(e, found);
+    cr_expect(fixture_nmse(found, plain, TOKENS * VOCABULARY) <= 1e-9);
+  }
+  wisp_gpu_executor.destroy(executor);
+  wisp_plan_close(&plan);
+  wisp_model_close(&model);
+  unsetenv("WISP_FUSED");
 }
