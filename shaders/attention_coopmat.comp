@@ -1,9 +1,9 @@
 #version 450
 // SPDX-License-Identifier: Apache-2.0
 // attention_tile.comp with cooperative matrices, for K and V in f16: scores and values are products of matrices f16 x f16 -> f32, dealt
-// out to the subgroups; in between 4 neighbouring invocations share a query, its softmax and its sums. HEAD_SIZE and TILE are
-// multiples of the matrices' sizes. LOCAL is 4 * QUERIES; it divides TILE * HEAD_SIZE / 8.
-// Grid: (KV_HEADS, ceil(columns * GROUP / QUERIES)).
+// out to the subgroups; in between TEAM neighbouring invocations share a query, its softmax and its sums. HEAD_SIZE and TILE are
+// multiples of the matrices' sizes and of 4 * TEAM. LOCAL is TEAM * QUERIES, TEAM is 4 or 8; it divides TILE * HEAD_SIZE / 8.
+// Grid: (KV_HEADS, ceil(columns * GROUP / QUERIES)), the last queries first: they take longest.
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
@@ -19,9 +19,10 @@ layout(constant_id = WISP_C_COOP_M) const uint COOP_M = 16;
 layout(constant_id = WISP_C_COOP_N) const uint COOP_N = 16;
 layout(constant_id = WISP_C_COOP_K) const uint COOP_K = 16;
 layout(constant_id = WISP_C_SUBGROUPS) const uint SUBGROUPS = 4;
+layout(constant_id = WISP_C_OUT_FACTOR) const float OUT_FACTOR = 0.0;
 
 const uint QUADS = HEAD_SIZE / 4u;
-const uint QUADS_EACH = QUADS / 4u, POSITIONS_EACH = TILE / 4u;
+const uint TEAM = LOCAL / QUERIES, QUADS_EACH = QUADS / TEAM, POSITIONS_EACH = TILE / TEAM;
 const uint ROWS_EACH = TILE * HEAD_SIZE / 8u / LOCAL;  // groups of 8 elements that an invocation fetches
 const uint STRIDE = QUADS + 2u, SHARE_STRIDE = TILE / 4u + 2u;  // vectors of a row: 16 bytes more, against bank conflicts
 const uint RESULT_STRIDE = (TILE > HEAD_SIZE ? TILE : HEAD_SIZE) / 4u + 1u;
@@ -86,8 +87,8 @@ void multiply_values() {
 }
 
 void main() {
-  const uint id = gl_LocalInvocationID.x, mine = id / 4u, lane = id % 4u;
-  const uint first = gl_WorkGroupID.y * QUERIES;
+  const uint id = gl_LocalInvocationID.x, mine = id / TEAM, lane = id % TEAM;
+  const uint first = (gl_NumWorkGroups.y - 1u - gl_WorkGroupID.y) * QUERIES;
   const uint key = gl_WorkGroupID.x * HEAD_SIZE, value = key + KV_HEADS * HEAD_SIZE;
   const uint end = last_position(first) + 1u, start = first_seen(first) / TILE * TILE;
   const uint position = query_position(first + mine), seen = first_seen(first + mine);
@@ -96,7 +97,7 @@ void main() {
     queries[i / QUADS * STRIDE + i % QUADS] = f16vec4(SCALE * data4[query_element(X, X_STRIDE, first + i / QUADS) / 4u + i % QUADS]);
 
   float maximum = MINUS_INFINITY, total = 0.0;
-  vec4 sums[QUADS_EACH];  // elements 4 (lane + 4 i) .. of the query
+  vec4 sums[QUADS_EACH];  // elements 4 (lane + TEAM i) .. of the query
   [[unroll]] for (uint i = 0u; i < QUADS_EACH; i++) sums[i] = vec4(0.0);
 
   fetch(start, end, key);
@@ -106,10 +107,10 @@ void main() {
     fetch(begin, end, value);
     multiply_scores();
     barrier();
-    vec4 scores[POSITIONS_EACH / 4u];  // of positions 4 (lane + 4 i) ..
+    vec4 scores[POSITIONS_EACH / 4u];  // of positions 4 (lane + TEAM i) ..
     float new_maximum = maximum;
     [[unroll]] for (uint i = 0u; i < POSITIONS_EACH / 4u; i++) {
-      const uint quad = lane + 4u * i;
+      const uint quad = lane + TEAM * i;
       scores[i] = results[mine * RESULT_STRIDE + quad];
       [[unroll]] for (uint e = 0u; e < 4u; e++) {
         const uint at = begin + 4u * quad + e;
@@ -117,15 +118,14 @@ void main() {
         new_maximum = max(new_maximum, scores[i][e]);
       }
     }
-    new_maximum = max(new_maximum, subgroupShuffleXor(new_maximum, 1u));
-    new_maximum = max(new_maximum, subgroupShuffleXor(new_maximum, 2u));
+    [[unroll]] for (uint i = 1u; i < TEAM; i *= 2u) new_maximum = max(new_maximum, subgroupShuffleXor(new_maximum, i));
     const float base = new_maximum > MINUS_INFINITY ? new_maximum : 0.0;  // nothing seen yet: no difference of infinities
     const float correction = exp(maximum - base);
     maximum = new_maximum;
     total *= correction;
     [[unroll]] for (uint i = 0u; i < POSITIONS_EACH / 4u; i++) {
       const f16vec4 share = f16vec4(exp(scores[i] - base));
-      shares[mine * SHARE_STRIDE + lane + 4u * i] = share;
+      shares[mine * SHARE_STRIDE + lane + TEAM * i] = share;
       total += dot(vec4(share), vec4(1.0));  // of the shares as they are multiplied
     }
     STAGE(values)
@@ -134,15 +134,20 @@ void main() {
     multiply_values();
     barrier();
     [[unroll]] for (uint i = 0u; i < QUADS_EACH; i++)
-      sums[i] = correction * sums[i] + results[mine * RESULT_STRIDE + lane + 4u * i];
+      sums[i] = correction * sums[i] + results[mine * RESULT_STRIDE + lane + TEAM * i];
   }
 
-  total += subgroupShuffleXor(total, 1u);
-  total += subgroupShuffleXor(total, 2u);
-  const uint y = query_element(Y, Y_STRIDE, first + mine);
+  [[unroll]] for (uint i = 1u; i < TEAM; i *= 2u) total += subgroupShuffleXor(total, i);
   if (first + mine >= query_count()) return;
+  const uint y = Y + (first + mine) / GROUP * Y_STRIDE, head = gl_WorkGroupID.x * GROUP + (first + mine) % GROUP;
   [[unroll]] for (uint i = 0u; i < QUADS_EACH; i++) {
     const vec4 result = sums[i] / total;
-    [[unroll]] for (uint e = 0u; e < 4u; e++) data[y + 4u * (lane + 4u * i) + e] = result[e];
+    const uint element = head * HEAD_SIZE + 4u * (lane + TEAM * i);
+    if (OUT_FACTOR == 0.0) {
+      [[unroll]] for (uint e = 0u; e < 4u; e++) data[y + element + e] = result[e];
+    } else {
+      data[y + element / 2u] = uintBitsToFloat(packFloat2x16(f16vec2(result.xy / OUT_FACTOR)));
+      data[y + element / 2u + 1u] = uintBitsToFloat(packFloat2x16(f16vec2(result.zw / OUT_FACTOR)));
+    }
   }
 }

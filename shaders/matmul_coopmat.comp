@@ -1,8 +1,9 @@
 #version 450
 // SPDX-License-Identifier: Apache-2.0
 // Matrix times a batch with cooperative matrices: weights and inputs in f16, sums in f32. A subgroup makes SUB_ROWS x SUB_COLUMNS
-// matrices of COOP_M x COOP_N results; the later half of its rows lies half a tile further, so that it has both gate and up. Results leave
-// through shared memory, a matrix at a time. LOCAL is TILE_ROWS * TILE_COLUMNS / (results of a subgroup) * subgroup size.
+// matrices of COOP_M x COOP_N results; the later half of its rows lies half a tile further, so that it has both gate and up. Results
+// leave through the memory of the tiles, a column of matrices at a time. LOCAL is TILE_ROWS * TILE_COLUMNS / (results of a subgroup) *
+// subgroup size.
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
@@ -14,6 +15,7 @@
 #include "lib/epilogue.glsl"
 #define INPUTS_A_VECTOR 8u
 #include "lib/tile.glsl"
+#include "lib/octets.glsl"
 
 layout(constant_id = WISP_C_SUB_ROWS) const uint SUB_ROWS = 2;
 layout(constant_id = WISP_C_SUB_COLUMNS) const uint SUB_COLUMNS = 2;
@@ -22,54 +24,50 @@ layout(constant_id = WISP_C_COOP_N) const uint COOP_N = 16;
 layout(constant_id = WISP_C_COOP_K) const uint COOP_K = 16;
 layout(constant_id = WISP_C_SUBGROUPS) const uint SUBGROUPS = 4;
 
-const uint STRIDE = TILE / 4u + 2u;  // vectors of a staged row: 16 bytes more than it has, against bank conflicts
+const uint STRIDE = TILE / 8u + 1u;  // vectors of a staged row: one more than it has, against bank conflicts
+const uint INPUTS = TILE_ROWS * STRIDE;
 const uint SUB_HALF = SUB_ROWS / 2u;
+
+// Of a subgroup's column of matrices: rows, vectors from result column to result column, groups of 8 rows.
+const uint STACKED = SUB_ROWS * COOP_M, RESULT_STRIDE = STACKED / 4u + 1u;
 #ifdef GATE_UP
-const uint MATRIX_SUB_ROWS = SUB_HALF;  // of one of the model's matrices
+const uint OCTETS = STACKED / 16u;  // of one of the model's matrices
 #else
-const uint MATRIX_SUB_ROWS = SUB_ROWS;
+const uint OCTETS = STACKED / 8u;
 #endif
-const uint RESULTS = COOP_M * COOP_N, PAIRS = RESULTS / 2u;  // PAIRS of neighbouring rows
-const uint PAIRS_EACH = PAIRS * SUBGROUPS / LOCAL;
+const uint LANES = LOCAL / SUBGROUPS;
+const uint OCTETS_EACH = (OCTETS * COOP_N + LANES - 1u) / LANES;
+const uint TILE_VECTORS = INPUTS + TILE_COLUMNS * STRIDE, RESULT_VECTORS = SUBGROUPS * COOP_N * RESULT_STRIDE;
 
-shared f16vec4 staged_weights[TILE_ROWS * STRIDE];
-shared f16vec4 staged_inputs[TILE_COLUMNS * STRIDE];
-shared float results[SUBGROUPS * RESULTS];  // [subgroup][column][row]
+// Rows of weights [TILE_ROWS], then of inputs [TILE_COLUMNS]; in the end results [subgroup][column].
+shared uvec4 memory[TILE_VECTORS > RESULT_VECTORS ? TILE_VECTORS : RESULT_VECTORS];
 shared float factors[TILE_COLUMNS];
-
-f16vec4 halves(uint low, uint high) { return f16vec4(unpackFloat2x16(low), unpackFloat2x16(high)); }
 
 void stage() {
   [[unroll]] for (uint i = 0u; i < PIECES_EACH; i++) {
-    const uint first = fetched_slot(i) * STRIDE + PARTS * fetched_piece(i);
-    [[unroll]] for (uint part = 0u; part < PARTS; part++) {
-      if (ONE_LAYOUT && LAYOUT0 == WISP_LAYOUT_F16) {
-        const uvec4 v = fetched[i].vectors[part / 2u % MOST_VECTORS];
-        staged_weights[first + part] = part % 2u == 0u ? halves(v.x, v.y) : halves(v.z, v.w);
-      } else {
-        staged_weights[first + part] = f16vec4(fetched_part(i, part));
-      }
+    const uint first = fetched_slot(i) * STRIDE + PARTS / 2u * fetched_piece(i);
+    [[unroll]] for (uint v = 0u; v < PARTS / 2u; v++) {
+      if (ONE_LAYOUT && LAYOUT0 == WISP_LAYOUT_F16)
+        memory[first + v] = fetched[i].vectors[v % MOST_VECTORS];
+      else
+        memory[first + v] = half_octet(fetched_part(i, 2u * v), fetched_part(i, 2u * v + 1u));
     }
   }
-  [[unroll]] for (uint i = 0u; i < INPUTS_EACH; i++) {
-    const uvec4 v = floatBitsToUint(inputs[i]);
-    const uint first = input_column(i) * STRIDE + 2u * input_vector(i);
-    staged_inputs[first] = halves(v.x, v.y);
-    staged_inputs[first + 1u] = halves(v.z, v.w);
-  }
+  [[unroll]] for (uint i = 0u; i < INPUTS_EACH; i++)
+    memory[INPUTS + input_column(i) * STRIDE + input_vector(i)] = floatBitsToUint(inputs[i]);
 }
 
-// The i-th of an invocation's pairs of the matrix in results: neighbours have neighbouring rows.
-vec2 result_pair(uint matrix, uint i) {
-  const uint first = matrix + 2u * (gl_SubgroupInvocationID + i * (LOCAL / SUBGROUPS));
-  return vec2(results[first], results[first + 1u]);
+// The i-th of an invocation's octets in a column of matrices: its column, its place among the rows, the model's row.
+uint octet_column(uint i) { return min((gl_SubgroupInvocationID + i * LANES) / OCTETS, COOP_N - 1u); }
+uint octet_stacked(uint i) { return (gl_SubgroupInvocationID + i * LANES) % OCTETS * 8u; }
+uint octet_row(uint first_slot, uint i) {
+  const uint stacked = octet_stacked(i), half_rows = SUB_HALF * COOP_M;
+  return row_of(first_slot + stacked % half_rows + stacked / half_rows * (TILE_ROWS / 2u));
 }
 
-// Column in its matrix, and row, of the i-th of an invocation's pairs; r: the matrix among the subgroup's rows.
-uint pair_column(uint i) { return (gl_SubgroupInvocationID + i * (LOCAL / SUBGROUPS)) / (COOP_M / 2u); }
-uint pair_row(uint first_slot, uint r, uint i) {
-  const uint slot = first_slot + r % SUB_HALF * COOP_M + r / SUB_HALF * (TILE_ROWS / 2u);
-  return row_of(slot + 2u * ((gl_SubgroupInvocationID + i * (LOCAL / SUBGROUPS)) % (COOP_M / 2u)));
+Octet result_octet(uint i, uint further) {
+  const uint at = (gl_SubgroupID * COOP_N + octet_column(i)) * RESULT_STRIDE + (octet_stacked(i) + further) / 4u;
+  return Octet(uintBitsToFloat(memory[at]), uintBitsToFloat(memory[at + 1u]));
 }
 
 void main() {
@@ -94,54 +92,43 @@ void main() {
       coopmat<float16_t, gl_ScopeSubgroup, COOP_M, COOP_K, gl_MatrixUseA> w[SUB_ROWS];
       [[unroll]] for (uint r = 0u; r < SUB_ROWS; r++) {
         const uint slot = first_slot + r % SUB_HALF * COOP_M + r / SUB_HALF * (TILE_ROWS / 2u);
-        coopMatLoad(w[r], staged_weights, slot * STRIDE + k / 4u, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+        coopMatLoad(w[r], memory, slot * STRIDE + k / 8u, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
       }
       [[unroll]] for (uint c = 0u; c < SUB_COLUMNS; c++) {
         coopmat<float16_t, gl_ScopeSubgroup, COOP_K, COOP_N, gl_MatrixUseB> x;
-        coopMatLoad(x, staged_inputs, (first_sub_column + c * COOP_N) * STRIDE + k / 4u, STRIDE,
+        coopMatLoad(x, memory, INPUTS + (first_sub_column + c * COOP_N) * STRIDE + k / 8u, STRIDE,
                     gl_CooperativeMatrixLayoutColumnMajor);
         [[unroll]] for (uint r = 0u; r < SUB_ROWS; r++)
           sums[r * SUB_COLUMNS + c] = coopMatMulAdd(w[r], x, sums[r * SUB_COLUMNS + c]);
       }
     }
   }
+  barrier();
 
-  // Reads of all pairs of a column of matrices come first: one wait for them all. Row counts are even.
-  const uint mine = gl_SubgroupID * RESULTS;
   [[unroll]] for (uint c = 0u; c < SUB_COLUMNS; c++) {
     const uint matrix_column = first_sub_column + c * COOP_N;
-#ifndef GATE_UP
-    vec2 loaded[MATRIX_SUB_ROWS * PAIRS_EACH];
-    [[unroll]] for (uint r = 0u; r < MATRIX_SUB_ROWS; r++)
-      [[unroll]] for (uint i = 0u; i < PAIRS_EACH; i++)
-        loaded[r * PAIRS_EACH + i] = load_pair(min(pair_row(first_slot, r, i), ROWS - 2u),
-                                               min(first_column() + matrix_column + pair_column(i), end - 1u));
+#ifdef RESIDUAL
+    Octet before[OCTETS_EACH];  // all reads first: one wait for them all
+    [[unroll]] for (uint i = 0u; i < OCTETS_EACH; i++)
+      before[i] = load_before(min(octet_row(first_slot, i), ROWS - 4u),
+                              min(first_column() + matrix_column + octet_column(i), end - 1u));
 #endif
-    [[unroll]] for (uint r = 0u; r < MATRIX_SUB_ROWS; r++) {
-      coopMatStore(sums[r * SUB_COLUMNS + c], results, mine, COOP_M, gl_CooperativeMatrixLayoutColumnMajor);
-      subgroupBarrier();
-#ifdef GATE_UP
-      vec2 gates[PAIRS_EACH];
-      [[unroll]] for (uint i = 0u; i < PAIRS_EACH; i++) gates[i] = result_pair(mine, i);
-      subgroupBarrier();
-      coopMatStore(sums[(r + SUB_HALF) * SUB_COLUMNS + c], results, mine, COOP_M, gl_CooperativeMatrixLayoutColumnMajor);
-      subgroupBarrier();
-#endif
-      [[unroll]] for (uint i = 0u; i < PAIRS_EACH; i++) {
-        const uint in_tile = matrix_column + pair_column(i), column = first_column() + in_tile, row = pair_row(first_slot, r, i);
-        if (row < ROWS && column < end) {
-          const vec2 result = factors[in_tile] * result_pair(mine, i);
-#if defined(QKV)
-          finish_pair(row, column, result + vec2(bias(row), bias(row + 1u)), loaded[r * PAIRS_EACH + i]);
-#elif defined(GATE_UP)
-          finish(row, column, factors[in_tile] * gates[i].x, result.x);
-          finish(row + 1u, column, factors[in_tile] * gates[i].y, result.y);
+    [[unroll]] for (uint r = 0u; r < SUB_ROWS; r++)
+      coopMatStore(sums[r * SUB_COLUMNS + c], memory, gl_SubgroupID * COOP_N * RESULT_STRIDE + r * COOP_M / 4u, RESULT_STRIDE,
+                   gl_CooperativeMatrixLayoutColumnMajor);
+    subgroupBarrier();
+    [[unroll]] for (uint i = 0u; i < OCTETS_EACH; i++) {
+      const uint row = octet_row(first_slot, i), in_tile = matrix_column + octet_column(i), column = first_column() + in_tile;
+      if (gl_SubgroupInvocationID + i * LANES >= OCTETS * COOP_N || row >= ROWS || column >= end) continue;
+      const Octet result = times(factors[in_tile], result_octet(i, 0u));
+#if defined(GATE_UP)
+      finish_octet(row, column, result, times(factors[in_tile], result_octet(i, STACKED / 2u)));
+#elif defined(QKV)
+      finish_octet(row, column, result);
 #else
-          finish_pair(row, split() * SPLIT_COLUMNS + column, result, loaded[r * PAIRS_EACH + i]);
+      finish_octet(row, split() * SPLIT_COLUMNS + column, result, before[i]);
 #endif
-        }
-      }
-      subgroupBarrier();
     }
+    subgroupBarrier();
   }
 }

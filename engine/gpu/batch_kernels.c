@@ -8,8 +8,13 @@ enum { COLUMNS = 64, TILE_COLUMNS = 512 };
 enum { PREPARE_LOCAL = 128, TILE_FEATURES = 32, COOPMAT_FEATURES = 128 };
 enum { DOT_LOCAL = 64, DOT_FEATURES = 128 }; /* features staged at a time: small, for many workgroups a core */
 enum { ENOUGH_GROUPS = 96 };                 /* workgroups that keep a large GPU busy: a smaller tile otherwise */
+enum { LARGE_SPLITS = 3 };                   /* workgroups that share a tile of the largest size, at most */
 enum { SPLIT_STEPS = 8 };                    /* fewer steps for a workgroup that shares a tile would not pay */
-enum { ATTENTION_LOCAL = 128, SUM_LOCAL = 64 };
+enum { SUM_LOCAL = 64 };
+
+/* Hidden values that gate_up leaves as f16 are divided by it: up to 2^20 they fit, below 2^-10 they lose bits. What attention
+ * leaves lies between values that are f16 already. */
+#define HIDDEN_FACTOR 16.0f
 
 typedef struct tile { /* results of a workgroup, features of a step; coopmat: cooperative matrices of a subgroup */
   uint32_t rows, columns, features, sub_rows, sub_columns;
@@ -33,8 +38,9 @@ static bool has_room(const wvk_caps *caps) {
 static bool has_coopmat(const wvk_caps *caps) {
   if (!caps->cooperative_matrix || !caps->float16 || !caps->memory_model || !wisp_shader_find("qkv_coopmat")) return false;
   if (!caps->subgroup_size_control && caps->subgroup_min != caps->subgroup_max) return false;
-  return 16 % caps->cooperative_m == 0 && 16 % caps->cooperative_n == 0 && COOPMAT_FEATURES % caps->cooperative_k == 0 &&
-         caps->cooperative_k % 4 == 0 && caps->cooperative_m * caps->cooperative_n % (2 * caps->subgroup_size) == 0;
+  return caps->cooperative_m % 8 == 0 && 16 % caps->cooperative_m == 0 && 16 % caps->cooperative_n == 0 &&
+         COOPMAT_FEATURES % caps->cooperative_k == 0 && caps->cooperative_k % 8 == 0 &&
+         caps->cooperative_m * caps->cooperative_n % (2 * caps->subgroup_size) == 0;
 }
 
 /* Integer dot products take what is quantised, on devices whose vendors say that they are fast. */
@@ -90,6 +96,41 @@ uint32_t wisp_batch_input_floats(const wisp_kernel_context *context) {
   return has_room(context->caps) || context->caps->int_dot ? wisp_batch_input_stride(context, q > widest ? q : widest) : 0;
 }
 
+/* Bytes of shared memory for tiles of so many positions; as the shaders lay it out. */
+static uint32_t attention_bytes(uint32_t size, uint32_t positions, bool coopmat) {
+  const uint32_t queries = WISP_TILE_QUERIES, row = size > positions ? size : positions;
+  if (coopmat) return (queries + 2 * positions) * (size + 8) * 2 + queries * (positions + 8) * 2 + queries * (row + 4) * 4;
+  return queries * size * 4 + positions * (size + 4) * 4 + positions * queries * 4 + 4 * WISP_TILE_QUERIES * 16;
+}
+
+/* Invocations of a workgroup of attention_coopmat: 8 or 4 for a query. */
+static uint32_t attention_local(const wisp_kernel_context *context) {
+  return WISP_TILE_QUERIES * (context->model->head_size % 32 == 0 && context->caps->subgroup_size >= 8 ? 8 : 4);
+}
+
+/* Positions of a tile, 0: this attention does not take such tiles. */
+static uint32_t attention_positions(const wisp_kernel_context *context, bool coopmat) {
+  const uint32_t size = context->model->head_size, local = coopmat ? attention_local(context) : 4 * WISP_TILE_QUERIES;
+  if (coopmat &&
+      (context->kv_type != WISP_KV_F16 || size % 16 || !has_coopmat(context->caps) || context->caps->cooperative_k > 16))
+    return 0;
+  for (uint32_t positions = 64; positions >= 32; positions /= 2)
+    if (attention_bytes(size, positions, coopmat) <= context->caps->shared_memory && positions * size / 8 % local == 0)
+      return positions;
+  return 0;
+}
+
+float wisp_batch_factor(const wisp_kernel_context *context, wisp_op_kind kind) {
+  const wisp_model *m = context->model;
+  const bool attention = kind == WISP_OP_ATTENTION || kind == WISP_OP_ATTN_OUT;
+  if (!attention && kind != WISP_OP_GATE_UP && kind != WISP_OP_DOWN) return 0;
+  const uint32_t ops = attention ? 1u << WISP_OP_ATTENTION | 1u << WISP_OP_ATTN_OUT
+                                 : 1u << WISP_OP_GATE_UP | 1u << WISP_OP_DOWN;
+  if (!has_room(context->caps) || !has_coopmat(context->caps) || context->refused & ops || m->int8_activations) return 0;
+  if (attention) return m->head_size <= WISP_MAX_LOCAL && attention_positions(context, true) ? 1 : 0;
+  return m->ffn_width % 8 ? 0 : HIDDEN_FACTOR;
+}
+
 static void prepare(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
   uint32_t *c = call->kernel.constants;
   call->kernel.shader = wisp_shader_find(has_room(context->caps) ? "prepare_subgroup" : "prepare");
@@ -116,8 +157,9 @@ static uint32_t subgroups(const tile *t, const wvk_caps *caps) {
 /* Bytes of shared memory, and invocations. */
 static uint32_t shared_bytes(const tile *t, const wvk_caps *caps) {
   if (!t->sub_rows) return (t->rows + t->columns) * t->features * 4;
-  return (t->rows + t->columns) * (t->features + 8) * 2 + subgroups(t, caps) * caps->cooperative_m * caps->cooperative_n * 4 +
-         t->columns * 4;
+  const uint32_t staged = (t->rows + t->columns) * (t->features + 8) * 2;
+  const uint32_t results = subgroups(t, caps) * caps->cooperative_n * (t->sub_rows * caps->cooperative_m + 4) * 4;
+  return (staged > results ? staged : results) + t->columns * 4;
 }
 
 static uint32_t invocations(const tile *t, const wvk_caps *caps) {
@@ -144,41 +186,48 @@ static uint32_t tile_groups(const wisp_kernel_context *context, const tile *t, u
   return (rows + t->rows - 1) / t->rows * ((context->activations.columns + t->columns - 1) / t->columns);
 }
 
-/* Too few of them to keep a large GPU busy. */
-static bool few_tiles(const wisp_kernel_context *context, const tile *t, uint32_t rows) {
-  return tile_groups(context, t, rows) < ENOUGH_GROUPS;
+static uint32_t steps_of(const tile *t, uint32_t cols) {
+  return (cols + t->features - 1) / t->features;
 }
 
-/* The largest tile of which there are enough, else the smallest; of several features the most that fit. */
-static tile choose_tile(const wisp_kernel_context *context, uint32_t rows) {
+/* The first count workgroups that share a tile of so many steps evenly, none of them without any. */
+static uint32_t even_splits(uint32_t steps, uint32_t count) {
+  const uint32_t each = (steps + count - 1) / count;
+  return (steps + each - 1) / each;
+}
+
+typedef struct tiling {
+  tile tile;
+  uint32_t splits; /* workgroups that share a tile's features */
+} tiling;
+
+/* The largest tile of which there are enough, shared by up to three where the op may be split and that makes enough; else the
+ * smallest, shared by as many as pays. Of several features the most that fit. */
+static tiling choose_tiling(const wisp_kernel_context *context, const wisp_op *op) {
   const bool coopmat = has_coopmat(context->caps);
+  const bool splits = op->kind == WISP_OP_ATTN_OUT || op->kind == WISP_OP_DOWN;
+  const uint32_t rows = op_rows(op), cols = op->matrices[0]->cols;
   const tile *tiles = coopmat ? coopmat_tiles : float_tiles, *chosen = NULL;
   const uint32_t count = coopmat ? sizeof coopmat_tiles / sizeof *coopmat_tiles : sizeof float_tiles / sizeof *float_tiles;
   for (const tile *t = tiles; t < tiles + count; t++) {
     if (!fits(t, context->caps) || (chosen && t->rows * t->columns == chosen->rows * chosen->columns)) continue;
     chosen = t;
-    if (!few_tiles(context, t, rows)) break;
+    const uint32_t groups = tile_groups(context, t, rows), wanted = (ENOUGH_GROUPS + groups - 1) / groups;
+    if (wanted == 1) return (tiling){*t, 1};
+    if (splits && coopmat && t == tiles && wanted <= LARGE_SPLITS && steps_of(t, cols) >= SPLIT_STEPS * wanted)
+      return (tiling){*t, even_splits(steps_of(t, cols), wanted)};
   }
-  return *chosen;
+  const uint32_t steps = steps_of(chosen, cols), most = steps / SPLIT_STEPS;
+  if (!splits || most < 2) return (tiling){*chosen, 1};
+  return (tiling){*chosen, even_splits(steps, most < WISP_TILE_SPLITS ? most : WISP_TILE_SPLITS)};
 }
 
-/* Workgroups that share a tile where there are few. None of them is without features. */
 static uint32_t tile_splits(const wisp_kernel_context *context, const wisp_op *op) {
-  if (!wisp_batch_tiles(context, op) || !has_room(context->caps) || (op->kind != WISP_OP_ATTN_OUT && op->kind != WISP_OP_DOWN))
-    return 1;
-  const tile t = choose_tile(context, op_rows(op));
-  const uint32_t steps = (op->matrices[0]->cols + t.features - 1) / t.features;
-  if (!few_tiles(context, &t, op_rows(op)) || steps < 2 * SPLIT_STEPS) return 1;
-  const uint32_t most = steps / SPLIT_STEPS < WISP_TILE_SPLITS ? steps / SPLIT_STEPS : WISP_TILE_SPLITS;
-  const uint32_t each = (steps + most - 1) / most;
-  return (steps + each - 1) / each;
+  return wisp_batch_tiles(context, op) && has_room(context->caps) ? choose_tiling(context, op).splits : 1;
 }
 
 uint32_t wisp_batch_split_floats(const wisp_kernel_context *context) {
-  const uint32_t width = context->model->width;
-  if (!has_room(context->caps)) return 0;
-  const tile t = choose_tile(context, width);
-  return few_tiles(context, &t, width) ? WISP_TILE_SPLITS * width : 0;
+  return has_room(context->caps) ? WISP_TILE_SPLITS * context->model->width : 0;
 }
 
 static void set_coopmat(wisp_kernel *kernel, const wvk_caps *caps, uint32_t subgroups_each) {
@@ -204,8 +253,9 @@ static void set_tile(wisp_kernel_call *call, const wisp_kernel_context *context,
   const wvk_caps *caps = context->caps;
   const bool coopmat = has_coopmat(caps);
   uint32_t *c = call->kernel.constants;
-  const uint32_t rows = op_rows(op), splits = tile_splits(context, op);
-  const tile t = choose_tile(context, rows);
+  const tiling chosen = choose_tiling(context, op);
+  const uint32_t rows = op_rows(op), splits = chosen.splits;
+  const tile t = chosen.tile;
   c[WISP_C_LOCAL] = invocations(&t, caps);
   c[WISP_C_TILE] = t.features;
   c[WISP_C_TILE_ROWS] = t.rows;
@@ -225,6 +275,12 @@ static void set_tile(wisp_kernel_call *call, const wisp_kernel_context *context,
   call->items_each = t.columns;
 }
 
+/* Floats of a column become half as many words with two halves each. */
+static void set_halves(uint32_t *constants, uint32_t factor_constant, uint32_t stride_constant, float factor) {
+  memcpy(&constants[factor_constant], &factor, sizeof factor);
+  constants[stride_constant] /= 2;
+}
+
 static void product(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op) {
   uint32_t *c = call->kernel.constants;
   const bool tiles = has_room(context->caps);
@@ -233,8 +289,14 @@ static void product(wisp_kernel_call *call, const wisp_kernel_context *context, 
   snprintf(name, sizeof name, "%s%s%s", base, wisp_batch_tiles(context, op),
            !tiles && wisp_batch_wide(context->caps) ? "_wide" : "");
   call->kernel.shader = wisp_shader_find(name);
-  c[WISP_C_X] = context->activations.inputs;
-  c[WISP_C_X_STRIDE] = wisp_batch_input_stride(context, c[WISP_C_COLS]);
+  const float factor = wisp_batch_factor(context, op->kind);
+  if (factor && op->kind == WISP_OP_GATE_UP) set_halves(c, WISP_C_OUT_FACTOR, WISP_C_Y_STRIDE, factor);
+  if (factor && op->kind != WISP_OP_GATE_UP) {
+    set_halves(c, WISP_C_IN_FACTOR, WISP_C_X_STRIDE, factor);
+  } else {
+    c[WISP_C_X] = context->activations.inputs;
+    c[WISP_C_X_STRIDE] = wisp_batch_input_stride(context, c[WISP_C_COLS]);
+  }
   c[WISP_C_SLICES] = c[WISP_C_NORM] = c[WISP_C_EPSILON] = c[WISP_C_ROUND] = 0;
   call->column_items = 1;
   (tiles ? set_tile : set_dot)(call, context, op);
@@ -257,47 +319,38 @@ static void sum_splits(wisp_kernel_call *call, const wisp_kernel_context *contex
   call->column_items = call->items_each = 1;
 }
 
+static bool prepares(const wisp_kernel_context *context, const wisp_op *op) {
+  return op->kind == WISP_OP_GATE_UP || !wisp_batch_factor(context, op->kind);
+}
+
+uint32_t wisp_batch_product(const wisp_kernel_context *context, const wisp_op *op) {
+  return wisp_batch_tiles(context, op) && prepares(context, op);
+}
+
 uint32_t wisp_batch_parts(const wisp_kernel_context *context, const wisp_op *op) {
-  return !wisp_batch_tiles(context, op) ? 1 : tile_splits(context, op) > 1 ? 3 : 2;
+  return !wisp_batch_tiles(context, op) ? 1 : 1u + prepares(context, op) + (tile_splits(context, op) > 1);
 }
 
 void wisp_batch_part(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, uint32_t part) {
   static void (*const parts[])(wisp_kernel_call *, const wisp_kernel_context *, const wisp_op *) = {prepare, product,
                                                                                                     sum_splits};
-  if (wisp_batch_tiles(context, op)) parts[part](call, context, op);
-}
-
-/* Bytes of shared memory for tiles of so many positions; as the shaders lay it out. */
-static uint32_t attention_bytes(uint32_t size, uint32_t positions, bool coopmat) {
-  const uint32_t queries = WISP_TILE_QUERIES, row = size > positions ? size : positions;
-  if (coopmat) return (queries + 2 * positions) * (size + 8) * 2 + queries * (positions + 8) * 2 + queries * (row + 4) * 4;
-  return queries * size * 4 + positions * (size + 4) * 4 + positions * queries * 4 + ATTENTION_LOCAL * 16;
-}
-
-/* Positions of a tile, 0: this attention does not take such tiles. */
-static uint32_t attention_positions(const wisp_kernel_context *context, bool coopmat) {
-  const uint32_t size = context->model->head_size;
-  if (coopmat &&
-      (context->kv_type != WISP_KV_F16 || size % 16 || !has_coopmat(context->caps) || context->caps->cooperative_k > 16))
-    return 0;
-  for (uint32_t positions = 64; positions >= 32; positions /= 2)
-    if (attention_bytes(size, positions, coopmat) <= context->caps->shared_memory &&
-        positions * size / 8 % ATTENTION_LOCAL == 0)
-      return positions;
-  return 0;
+  if (wisp_batch_tiles(context, op)) parts[part + !prepares(context, op)](call, context, op);
 }
 
 bool wisp_batch_attention(wisp_kernel_call *call, const wisp_kernel_context *context) {
   const wisp_model *m = context->model;
+  uint32_t *c = call->kernel.constants;
   if (!has_room(context->caps) || context->refused & 1u << WISP_OP_ATTENTION) return false;
   uint32_t positions = attention_positions(context, true);
   const bool coopmat = positions;
   if (!coopmat) positions = attention_positions(context, false);
   if (!positions) return false;
   call->kernel.shader = wisp_shader_find(coopmat ? "attention_coopmat" : "attention_tile");
-  call->kernel.constants[WISP_C_LOCAL] = ATTENTION_LOCAL;
-  call->kernel.constants[WISP_C_TILE] = positions;
-  if (coopmat) set_coopmat(&call->kernel, context->caps, ATTENTION_LOCAL / context->caps->subgroup_size);
+  c[WISP_C_LOCAL] = coopmat ? attention_local(context) : 4 * WISP_TILE_QUERIES;
+  c[WISP_C_TILE] = positions;
+  if (coopmat) set_coopmat(&call->kernel, context->caps, c[WISP_C_LOCAL] / context->caps->subgroup_size);
+  const float factor = wisp_batch_factor(context, WISP_OP_ATTENTION);
+  if (factor) set_halves(c, WISP_C_OUT_FACTOR, WISP_C_Y_STRIDE, factor);
   call->groups_x = m->kv_heads;
   call->column_items = m->heads / m->kv_heads;
   call->items_each = WISP_TILE_QUERIES;

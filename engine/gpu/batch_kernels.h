@@ -20,11 +20,18 @@ const char *wisp_batch_tiles(const wisp_kernel_context *context, const wisp_op *
 uint32_t wisp_batch_input_stride(const wisp_kernel_context *context, uint32_t cols);
 uint32_t wisp_batch_input_floats(const wisp_kernel_context *context);
 
-/* Floats of a column of what workgroups that share a tile leave; 0 where none do. */
+/* Floats of a column of what workgroups that share a tile leave; 0 where nothing takes such tiles. */
 uint32_t wisp_batch_split_floats(const wisp_kernel_context *context);
 
-/* How many dispatches make op's product in a batch: where it takes tiles its inputs are prepared before, and the sums of
- * workgroups that share a tile added up behind it. */
+/* What results of attention and gate_up in a batch are divided by where they are left as f16, the inputs of attn_out and down
+ * as these take them: [column][features], two a word. 0: floats. The same for both ops of a pair. */
+float wisp_batch_factor(const wisp_kernel_context *context, wisp_op_kind kind);
+
+/* Which part of op its product is: 1 where inputs are prepared before, else 0. */
+uint32_t wisp_batch_product(const wisp_kernel_context *context, const wisp_op *op);
+
+/* How many dispatches make op's product in a batch: where it takes tiles its inputs are prepared before, unless the op before
+ * has left them so, and the sums of workgroups that share a tile added up behind it. */
 uint32_t wisp_batch_parts(const wisp_kernel_context *context, const wisp_op *op);
 
 /* Turns call, which is that of op's product with everything but its kernel set, into that part of it. */

@@ -393,9 +393,9 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     set_qkv(&call, context, op, part, batch);
     break;
   case WISP_OP_ATTENTION:
+    set_data(c, a->q, q_rows, a->attention, q_rows);
     set_attention(&call, context, batch && m->head_size <= 4 * BATCH_LOCAL);
     c[WISP_C_WINDOW] = op->block->window;
-    set_data(c, a->q, q_rows, a->attention, q_rows);
     set_heads(c, context);
     c[WISP_C_SCALE] = float_bits(m->attention_scale);
     break;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cpu/reference.h"
+#include "gpu/batch_kernels.h"
 #include "gpu/executor.h"
 #include "session/sampler.h"
 
@@ -260,6 +261,25 @@ static bool check_pass(test *t, const snapshot *s, const int32_t *ids, wisp_op_k
   return false;
 }
 
+/* Results that a batch left as f16, divided by factor, become floats in place; 0: they are. */
+static void expand_halves(float *values, uint32_t count, float factor) {
+  for (uint32_t i = count; factor != 0 && i-- > 0;) {
+    uint16_t half;
+    memcpy(&half, (const uint8_t *)values + 2 * i, sizeof half);
+    values[i] = factor * wisp_f16_to_f32(half);
+  }
+}
+
+static void expand_results(test *t, const snapshot *s) {
+  const wisp_kernel_context *context = &t->timeline->context;
+  const wisp_model *m = context->model;
+  float *base = wvk_buffer_map(t->readback);
+  if (s->columns == 1) return;
+  expand_halves(base + (s->attention - base), s->columns * m->heads * m->head_size,
+                wisp_batch_factor(context, WISP_OP_ATTENTION));
+  expand_halves(base + (s->hidden - base), s->columns * m->ffn_width, wisp_batch_factor(context, WISP_OP_GATE_UP));
+}
+
 /* Records one pass through embed, block 0, head and sample, each output copied to the readback buffer; fills s with where. */
 static wisp_status record_pass(test *t, wvk_commands *commands, snapshot *s) {
   const wisp_plan *plan = t->executor->plan;
@@ -335,6 +355,7 @@ static wisp_status run_passes(test *t, wisp_op_kind *blame) {
     WISP_GPU_TRY(wvk_wait(t->timeline->batch, UINT64_MAX));
     wvk_buffer_invalidate(t->readback, 0, wvk_buffer_size(t->readback));
     wvk_buffer_invalidate(t->timeline->tokens, 0, (TOKENS + 1) * 4);
+    expand_results(t, &s);
     if (!check_pass(t, &s, ids, blame)) return WISP_OK;
     if (position) break;
     WISP_TRY(start_drawing(t, s.logits));

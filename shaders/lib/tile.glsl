@@ -2,7 +2,8 @@
 // What the tile kernels share. A workgroup makes TILE_ROWS x TILE_COLUMNS results, going through the features TILE at a time:
 // weights and inputs of the next step are fetched into registers while the current one is multiplied out of shared memory. Its rows
 // are numbered by slots; for GATE_UP the first half of them are rows of gate, the second half the same rows of up.
-// Inputs come from prepare.comp: [column][features padded to TILE], then a factor that is applied to the column's results.
+// Inputs come from prepare.comp: [column][features padded to TILE], then a factor that is applied to the column's results; or where
+// IN_FACTOR is not 0 from the op before, [column][features], that factor being for all of them.
 // Where there are fewer blocks of 32 weights in a step than invocations, two of these share one: an invocation fetches pieces.
 // SPLITS workgroups next to each other may share a tile, each with a run of the features, none of them without any.
 // LOCAL divides the pieces and the vectors of the inputs' tile. Grid: (SPLITS * ceil(ROWS / rows), ceil(columns / TILE_COLUMNS)).
@@ -16,6 +17,8 @@ layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 32;
 layout(constant_id = WISP_C_SPLITS) const uint SPLITS = 1;
 layout(constant_id = WISP_C_SPLIT_COLUMNS) const uint SPLIT_COLUMNS = 0;
 
+layout(constant_id = WISP_C_IN_FACTOR) const float IN_FACTOR = 0.0;
+
 layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
 
 const uint ROW_BLOCKS = (COLS + 31u) / 32u;
@@ -27,7 +30,7 @@ const uint PARTS = 8u / PIECES;                              // groups of 4 weig
 const uint PIECES_EACH = TILE_ROWS * BLOCKS * PIECES / LOCAL;  // that an invocation fetches
 const uint INPUT_VECTORS = TILE / INPUTS_A_VECTOR;           // of a column in a step
 const uint INPUTS_EACH = TILE_COLUMNS * INPUT_VECTORS / LOCAL;
-const uint FACTOR = X_STRIDE - 4u;                           // its place behind a column's inputs
+const uint FACTOR_AT = X_STRIDE - 4u;                        // its place behind a column's inputs
 
 #ifdef QKV
 const uint LAYOUT12 = LAYOUT1 < LAYOUT2 ? LAYOUT1 : LAYOUT2;
@@ -60,7 +63,8 @@ uint row_of(uint slot) { return gl_WorkGroupID.x / SPLITS * TILE_MATRIX_ROWS + s
 
 uint first_column() { return gl_WorkGroupID.y * TILE_COLUMNS; }
 float column_factor(uint column) {
-  const uint factor = X + column * X_STRIDE + FACTOR;
+  if (IN_FACTOR != 0.0) return IN_FACTOR;
+  const uint factor = X + column * X_STRIDE + FACTOR_AT;
   return data4[factor / 4u].x;
 }
 
@@ -90,8 +94,9 @@ void fetch(uint step_index, uint end) {
     fetched[i].scale = scale_word(m, tile * 8u + in_tile);
   }
   [[unroll]] for (uint i = 0u; i < INPUTS_EACH; i++) {
-    const uint column = min(first_column() + input_column(i), end - 1u);
-    inputs[i] = data4[(X + column * X_STRIDE) / 4u + step_index * INPUT_VECTORS + input_vector(i)];
+    const uint column = min(first_column() + input_column(i), end - 1u), vector = step_index * INPUT_VECTORS + input_vector(i);
+    const bool is_there = IN_FACTOR == 0.0 || COLS % TILE == 0u || vector < COLS / INPUTS_A_VECTOR;
+    inputs[i] = is_there ? data4[(X + column * X_STRIDE) / 4u + vector] : vec4(0.0);
   }
 }
 

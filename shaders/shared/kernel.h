@@ -100,7 +100,10 @@
 #define WISP_C_AHEAD                                                                                                           \
   51 /* team: rounds whose weights are loaded at a time, 1 to 4; of down: before the inputs are there, 0 to 4 */
 #define WISP_C_DOWN_AHEAD 52
-#define WISP_C_COUNT 53
+#define WISP_C_OUT_FACTOR                                                                                                      \
+  53 /* gate_up, attention in batches: float bits: results are f16, divided by it, [column][Y_STRIDE]; 0: floats */
+#define WISP_C_IN_FACTOR 54 /* the tile kernels: float bits: inputs are such results, not prepared; 0: prepared */
+#define WISP_C_COUNT 55
 
 /* What prepare makes of a column's inputs, before (factor, zero point, 2 unused). Codes: [block of 32][plane of bytes][32],
  * then of each block the step, as a float, the sums of the inputs of both halves in steps, and one unused. */

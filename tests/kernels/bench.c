@@ -62,7 +62,7 @@ static wisp_status time_chain(bencher *b, const bed_run *run, uint32_t times, do
 }
 
 static wisp_status time_run(bencher *b, const bed_run *run) {
-  const uint32_t product = run->batch && wisp_batch_tiles(&b->bed.modes[run->mode], run->op); /* behind its preparation */
+  const uint32_t product = run->batch ? wisp_batch_product(&b->bed.modes[run->mode], run->op) : 0;
   const wisp_shader *shader = b->bed.kernels[bed_kernel(&b->bed, run, product)].shader;
   bench_row row = {.shader = shader, .op = run->op->kind, .columns = run->columns, .kv_length = run->position + run->count};
   snprintf(row.type, sizeof row.type, "%s",

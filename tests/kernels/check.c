@@ -81,21 +81,25 @@ static wisp_status check_run(checker *c, bed_run run) {
   const wisp_activations *expected = NULL; /* the layout that the regions are for, and the tiles */
   const char *expected_tiles = NULL;
   uint32_t expected_halves = 0; /* whether the kernel computes with f16 */
+  float expected_factor = 0;    /* of results or inputs in f16 */
   for (run.mode = 0; run.mode < BED_MODES; run.mode++) {
     bool refused = false;
     if (!bed_is_new(b, &run, &refused)) continue;
-    const uint32_t product = run.batch && wisp_batch_tiles(&b->modes[run.mode], run.op); /* behind what prepares its inputs */
+    const uint32_t product = run.batch ? wisp_batch_product(&b->modes[run.mode], run.op) : 0;
     const wisp_shader *shader = b->kernels[bed_kernel(b, &run, product)].shader;
     verdict v = {.text = "the driver refuses the pipeline"};
     if (!refused) {
       const wisp_activations *a = &b->modes[run.mode].activations;
       const uint32_t halves = shader->needs & WISP_NEEDS_COOPMAT;
       const char *tiles = run.batch ? wisp_batch_tiles(&b->modes[run.mode], run.op) : NULL;
-      if (!expected || memcmp(expected, a, sizeof *a) || tiles != expected_tiles || halves != expected_halves)
+      const float factor = run.batch ? wisp_batch_factor(&b->modes[run.mode], run.op->kind) : 0;
+      if (!expected || memcmp(expected, a, sizeof *a) || tiles != expected_tiles || halves != expected_halves ||
+          factor != expected_factor)
         truth_expect(&c->truth, &run);
       expected = a;
       expected_tiles = tiles;
       expected_halves = halves;
+      expected_factor = factor;
       WISP_TRY(bed_go(b, &run));
       v = truth_judge(&c->truth, &run);
     }

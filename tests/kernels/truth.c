@@ -244,7 +244,7 @@ void truth_close(truth *t) {
 
 static region *add_region(truth *t, const char *name, bed_buffer buffer, region_kind kind, uint64_t first, uint64_t count) {
   region *r = &t->regions[t->region_count++];
-  *r = (region){.name = name, .buffer = buffer, .kind = kind, .first = (uint32_t)first, .count = (uint32_t)count};
+  *r = (region){.name = name, .buffer = buffer, .kind = kind, .first = (uint32_t)first, .count = (uint32_t)count, .factor = 1};
   if (kind == REGION_ANY) return r;
   const size_t values = kind == REGION_HALVES ? 2 * count : kind == REGION_ROWS ? 4 * count : count;
   r->expected = t->arena + t->arena_used;
@@ -262,6 +262,31 @@ static uint32_t pool_column(const truth *t, const bed_run *run, uint32_t column)
 static void put_columns(truth *t, const bed_run *run, uint32_t at, const float *pool, uint32_t width) {
   for (uint32_t c = 0; c < run->count; c++)
     memcpy(t->bed->before[BED_DATA] + at + (size_t)c * width, pool + (size_t)pool_column(t, run, c) * width, width * 4);
+}
+
+/* The same as f16, divided by factor; 0: floats. */
+static void put_results(truth *t, const bed_run *run, uint32_t at, const float *pool, uint32_t width, float factor) {
+  if (!factor) {
+    put_columns(t, run, at, pool, width);
+    return;
+  }
+  uint16_t *halves = (uint16_t *)(void *)(t->bed->before[BED_DATA] + at);
+  for (uint32_t c = 0; c < run->count; c++)
+    for (uint32_t i = 0; i < width; i++)
+      halves[(size_t)c * width + i] = wisp_f32_to_f16(pool[(size_t)pool_column(t, run, c) * width + i] / factor);
+}
+
+static float batch_factor(const truth *t, const bed_run *run) {
+  return run->batch ? wisp_batch_factor(&t->bed->modes[run->mode], run->op->kind) : 0;
+}
+
+/* What attention or gate_up leaves: floats, or f16 for the op behind it. */
+static region *add_results(truth *t, const bed_run *run, const char *name, uint32_t at, uint32_t width) {
+  const float factor = batch_factor(t, run);
+  const uint64_t count = (uint64_t)run->count * width;
+  region *r = add_region(t, name, BED_DATA, factor ? REGION_HALVES : REGION_FLOATS, at, factor ? count / 2 : count);
+  if (factor) r->factor = factor;
+  return r;
 }
 
 static void put_slot(truth *t, uint32_t positions) {
@@ -420,7 +445,8 @@ static void allow_lost_shares(const truth *t, uint32_t positions, region *r) {
     float values = 0;
     const uint32_t element = width + i / size / (m->heads / m->kv_heads) * size + i % size;
     for (uint32_t p = 0; p < positions; p++) values += fabsf(t->cached[(size_t)p * 2 * width + element]);
-    for (uint32_t at = i; at < r->count; at += q) r->magnitude[at] += 0x1p-24f / r->bound * values;
+    for (uint32_t at = i; at < r->count * (r->kind == REGION_HALVES ? 2 : 1); at += q)
+      r->magnitude[at] += 0x1p-24f / r->bound * values;
   }
 }
 
@@ -430,7 +456,7 @@ static void expect_attention(truth *t, const bed_run *run) {
   const uint32_t q = m->heads * m->head_size, longest = run->position + run->count;
   put_columns(t, run, a->q, t->query, q);
   put_slot(t, longest);
-  region *r = add_region(t, "attended", BED_DATA, REGION_FLOATS, a->attention, (uint64_t)run->count * q);
+  region *r = add_results(t, run, "attended", a->attention, q);
   r->bound = sum_bound(longest > m->head_size ? longest : m->head_size);
   const wisp_kernel kernel = wisp_kernel_for(&t->bed->modes[run->mode], run->op, 0, run->batch).kernel;
   if (kernel.shader->needs & WISP_NEEDS_COOPMAT) r->bound += (float)HALF_PRODUCT; /* keys and values are halves already */
@@ -443,7 +469,7 @@ static void expect_attention(truth *t, const bed_run *run) {
 static void expect_residual(truth *t, const bed_run *run, const float *input, uint32_t at) {
   const wisp_model *m = &t->bed->model;
   const wisp_activations *a = &t->bed->modes[run->mode].activations;
-  put_columns(t, run, at, input, run->op->matrices[0]->cols);
+  put_results(t, run, at, input, run->op->matrices[0]->cols, batch_factor(t, run));
   put_columns(t, run, a->x, t->x, m->width);
   region *r = add_region(t, "x", BED_DATA, REGION_FLOATS, a->x, (uint64_t)run->count * m->width);
   r->bound = run_bound(t, run);
@@ -466,7 +492,7 @@ static void expect_gate_up(truth *t, const bed_run *run) {
   const wisp_activations *a = &t->bed->modes[run->mode].activations;
   const uint32_t n = m->ffn_width;
   put_columns(t, run, a->x, t->x, m->width);
-  region *r = add_region(t, "hidden", BED_DATA, REGION_FLOATS, a->hidden, (uint64_t)run->count * n);
+  region *r = add_results(t, run, "hidden", a->hidden, n);
   r->bound = run_bound(t, run);
   for (uint32_t c = 0; c < run->count; c++) {
     const size_t from = 2 * (size_t)pool_column(t, run, c) * n;
@@ -547,8 +573,9 @@ void truth_expect(truth *t, const bed_run *run) {
   }
   if (run->batch && wisp_batch_tiles(&b->modes[run->mode], run->op)) {
     const uint32_t cols = run->op->matrices[0]->cols, stride = wisp_batch_input_stride(&b->modes[run->mode], cols);
-    add_region(t, "prepared", BED_DATA, REGION_ANY, a->inputs, (uint64_t)run->columns * stride);
-    if (wisp_batch_parts(&b->modes[run->mode], run->op) > 2)
+    const uint32_t product = wisp_batch_product(&b->modes[run->mode], run->op);
+    if (product) add_region(t, "prepared", BED_DATA, REGION_ANY, a->inputs, (uint64_t)run->columns * stride);
+    if (wisp_batch_parts(&b->modes[run->mode], run->op) > product + 1)
       add_region(t, "splits", BED_DATA, REGION_ANY, a->splits,
                  wisp_batch_split_floats(&b->modes[run->mode]) * (uint64_t)a->split_columns);
   }

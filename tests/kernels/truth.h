@@ -25,6 +25,7 @@ typedef struct region {
   float *magnitude;      /* likewise */
   uint32_t *words;       /* WORDS [count] */
   float bound;
+  float factor; /* HALVES: what a half stands for times it */
 } region;
 
 enum { REGIONS = 32 };
