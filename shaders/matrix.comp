@@ -34,9 +34,9 @@ const uint GROUP_ROWS = LOCAL / SLICES;
 const uint ROW_BLOCKS = (COLS + 31u) / 32u;
 const uint TILE_VECTORS = TILE / 4u;
 
-shared vec4 staged[WISP_TILE_FLOATS / 4];  // [TILE / 4]
+shared vec4 staged[TILE_VECTORS];
 #if defined(QKV) || defined(HEAD)
-shared float row_sums[WISP_MAX_LOCAL];     // [GROUP_ROWS]
+shared float row_sums[GROUP_ROWS];
 #endif
 
 // Inputs 4 * vector .. 4 * vector + 3 of the column, norm weights applied.
