@@ -505,6 +505,8 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "parts",
     "ahead",
     "down_ahead",
+    "out_factor",
+    "in_factor",
     "split_from",
     "partials",
     "arrivals",
