@@ -1,9 +1,7 @@
 #version 450
 // SPDX-License-Identifier: Apache-2.0
-// attention.comp for GPUs with caches and subgroups: latency is all that counts, so nothing waits inside the loop. HEAD_SIZE / 8
-// neighbouring invocations hold one position's key and value, 8 elements each; such a team takes every TEAMS-th position and keeps a
-// softmax of its own (running maximum, sum and weighted values); the teams meet once at the end. Grid: (heads, columns). HEAD_SIZE / 8
-// is a power of two and at most the subgroup size; LOCAL is a multiple of the subgroup size.
+// attention.comp for GPUs with caches and subgroups (lib/attend.glsl): a workgroup takes one query head of one token, and where there are
+// many positions a split of them (lib/splits.glsl). Grid: (heads, columns * SPLITS), several columns only without splits.
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -13,108 +11,32 @@ layout(constant_id = WISP_C_X) const uint X = 0;
 layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 8;
 layout(constant_id = WISP_C_Y) const uint Y = 0;
 layout(constant_id = WISP_C_Y_STRIDE) const uint Y_STRIDE = 8;
-layout(constant_id = WISP_C_HEADS) const uint HEADS = 1;
-layout(constant_id = WISP_C_KV_HEADS) const uint KV_HEADS = 1;
-layout(constant_id = WISP_C_HEAD_SIZE) const uint HEAD_SIZE = 8;
-layout(constant_id = WISP_C_SCALE) const float SCALE = 1.0;
-layout(constant_id = WISP_C_WINDOW) const uint WINDOW = 0;
-layout(constant_id = WISP_C_SUBGROUPS) const uint SUBGROUPS = 1;   // at most so many in a workgroup
 
-#include "lib/kv_read.glsl"
-
-layout(set = 0, binding = WISP_BIND_DATA) buffer Data { float data[]; };
-layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
-
-const uint TEAM = HEAD_SIZE / 8u;
-const uint TEAMS = LOCAL / TEAM;
-const uint AHEAD = 4u;            // positions a team reads at once
-
-struct Softmax {                  // over the positions seen so far
-  float maximum, total;
-  vec4 low, high;                 // weighted values, this invocation's 8 elements
-};
-
-shared float maxima[SUBGROUPS], totals[SUBGROUPS];
-shared vec4 values[SUBGROUPS * HEAD_SIZE / 4u];  // [subgroup][HEAD_SIZE / 4]
-
-Softmax merge(Softmax a, Softmax b) {
-  const float maximum = max(a.maximum, b.maximum);
-  if (maximum == MINUS_INFINITY) return a;  // neither has seen a position
-  const float x = exp(a.maximum - maximum), y = exp(b.maximum - maximum);
-  return Softmax(maximum, x * a.total + y * b.total, x * a.low + y * b.low, x * a.high + y * b.high);
-}
+#include "lib/attend.glsl"
+#define SPLIT_LOOP [[unroll]]
+#include "lib/splits.glsl"
 
 void main() {
-  const uint id = gl_LocalInvocationID.x;
-  const uint head = gl_WorkGroupID.x;
-  const uint column = gl_WorkGroupID.y;
-  const uint part = id % TEAM;
-  const uint key = head / (HEADS / KV_HEADS) * HEAD_SIZE + 8u * part;
-  const uint value = key + KV_HEADS * HEAD_SIZE;
-  const uint x = (X + column * X_STRIDE + head * HEAD_SIZE + 8u * part) / 4u;
-  const Row query = Row(SCALE * data4[x], SCALE * data4[x + 1u]);
+  const uint id = gl_LocalInvocationID.x, head = gl_WorkGroupID.x, column = gl_WorkGroupID.y / SPLITS, split = gl_WorkGroupID.y % SPLITS;
+  const Row query = load_query(X + column * X_STRIDE + head * HEAD_SIZE);
   const uint positions = steps[WISP_STEP_POSITION] + column + 1u;
-
-  Softmax s = Softmax(MINUS_INFINITY, 0.0, vec4(0.0), vec4(0.0));
-  // Every invocation takes every round: shuffles need them all.
   const uint first_seen = WINDOW > 0u && positions > WINDOW ? positions - WINDOW : 0u;
-  for (uint begin = first_seen; begin < positions; begin += AHEAD * TEAMS) {
-    Row k[AHEAD], v[AHEAD];
-    [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
-      const uint position = min(begin + i * TEAMS + id / TEAM, positions - 1u);
-      k[i] = load_row(position, key);
-      v[i] = load_row(position, value);
-    }
-    float scores[AHEAD];
-    float maximum = s.maximum;
-    [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
-      float score = dot(query.low, k[i].low) + dot(query.high, k[i].high);
-      for (uint mask = 1u; mask < TEAM; mask <<= 1) score += subgroupShuffleXor(score, mask);
-      scores[i] = begin + i * TEAMS + id / TEAM < positions ? score : MINUS_INFINITY;
-      maximum = max(maximum, scores[i]);
-    }
-    if (maximum > MINUS_INFINITY) {
-      const float correction = exp(s.maximum - maximum);
-      s.maximum = maximum;
-      s.total *= correction;
-      s.low *= correction;
-      s.high *= correction;
-      [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
-        const float weight = exp(scores[i] - maximum);
-        s.total += weight;
-        s.low += weight * v[i].low;
-        s.high += weight * v[i].high;
-      }
-    }
+  const bool is_one = !is_split(positions - first_seen);
+  if (is_one && split > 0u) return;
+  const uvec2 range = is_one ? uvec2(first_seen, positions) : split_range(split, first_seen, positions);
+  float maximum, total;
+  const vec4 sum = attend(query, head, range.x, range.y, maximum, total);
+  const uint y = Y + column * Y_STRIDE + head * HEAD_SIZE;
+  if (is_one) {
+    if (id < HEAD_SIZE / 4u) [[unroll]] for (uint e = 0u; e < 4u; e++) data[y + 4u * id + e] = floatBitsToUint(sum[e] / total);
+    return;
   }
-
-  for (uint mask = TEAM; mask < min(gl_SubgroupSize, LOCAL); mask <<= 1) {
-    const Softmax other = Softmax(subgroupShuffleXor(s.maximum, mask), subgroupShuffleXor(s.total, mask),
-                                  subgroupShuffleXor(s.low, mask), subgroupShuffleXor(s.high, mask));
-    s = merge(s, other);
-  }
-  const uint subgroup = id / gl_SubgroupSize;
-  if (id % gl_SubgroupSize < TEAM) {
-    maxima[subgroup] = s.maximum;
-    totals[subgroup] = s.total;
-    values[subgroup * (HEAD_SIZE / 4u) + 2u * part] = s.low;
-    values[subgroup * (HEAD_SIZE / 4u) + 2u * part + 1u] = s.high;
-  }
-  barrier();
   if (id < HEAD_SIZE / 4u) {
-    const uint subgroups = max(LOCAL / gl_SubgroupSize, 1u);
-    float maximum = maxima[0];
-    [[unroll]] for (uint i = 1u; i < SUBGROUPS; i++) if (i < subgroups) maximum = max(maximum, maxima[i]);
-    float total = 0.0;
-    vec4 sum = vec4(0.0);
-    [[unroll]] for (uint i = 0u; i < SUBGROUPS; i++) {
-      if (i >= subgroups) break;
-      const float weight = exp(maxima[i] - maximum);
-      total += weight * totals[i];
-      sum += weight * values[i * (HEAD_SIZE / 4u) + id];
-    }
-    const uint y = Y + column * Y_STRIDE + head * HEAD_SIZE + 4u * id;
-    sum /= total;
-    [[unroll]] for (uint e = 0u; e < 4u; e++) data[y + e] = sum[e];
+    [[unroll]] for (uint e = 0u; e < 4u; e++) set_partial(head, split, 4u * id + e, sum[e]);
+    if (id == 0u) set_share(head, split, maximum, total);
+    memoryBarrierBuffer();
   }
+  if (!last_to_arrive(head)) return;
+  memoryBarrierBuffer();
+  for (uint i = id; i < HEAD_SIZE; i += LOCAL) data[y + i] = floatBitsToUint(add_partials(head, i));
 }

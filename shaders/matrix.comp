@@ -34,9 +34,9 @@ const uint GROUP_ROWS = LOCAL / SLICES;
 const uint ROW_BLOCKS = (COLS + 31u) / 32u;
 const uint TILE_VECTORS = TILE / 4u;
 
-shared vec4 staged[WISP_TILE_FLOATS / 4];  // [TILE / 4]
+shared vec4 staged[TILE_VECTORS];
 #if defined(QKV) || defined(HEAD)
-shared float row_sums[WISP_MAX_LOCAL];     // [GROUP_ROWS]
+shared float row_sums[GROUP_ROWS];
 #endif
 
 // Inputs 4 * vector .. 4 * vector + 3 of the column, norm weights applied.
@@ -95,12 +95,17 @@ float dot_block(Matrix m, uint block, uint row_in_tile, uint staged_block) {
   const uint first = m.quants + block * vectors * 8u + row_in_tile;
   float sum = 0.0, first_half = 0.0, total = 0.0;
   [[unroll]] for (uint i = 0u; i < vectors; i++) {
-    const uvec4 v = weights4[first + 8u * i];
-    [[unroll]] for (uint part = 0u; part < parts; part++) {
-      const vec4 x = staged[staged_block * 8u + i * parts + part];
-      sum += dot(vector_part(m.layout_id, v, part), x);
-      if (m.layout_id == WISP_LAYOUT_Q4S || m.layout_id == WISP_LAYOUT_Q4A || m.layout_id == WISP_LAYOUT_Q8A)
-        total += dot(vec4(1.0), x);
+    uvec4 v = weights4[first + 8u * i];
+    // 16 inputs at a time: with all 32 unrolled a compiler asks for them at once, and they take half of the occupancy.
+    [[dont_unroll]] for (uint begin = 0u; begin < parts; begin += 4u) {
+      [[unroll]] for (uint part = 0u; part < 4u; part++) {
+        if (part >= parts) break;
+        const vec4 x = staged[staged_block * 8u + i * parts + begin + part];
+        sum += dot(vector_part(m.layout_id, v, part), x);
+        if (m.layout_id == WISP_LAYOUT_Q4S || m.layout_id == WISP_LAYOUT_Q4A || m.layout_id == WISP_LAYOUT_Q8A)
+          total += dot(vec4(1.0), x);
+      }
+      v.xy = v.zw;
     }
     if (m.layout_id == WISP_LAYOUT_Q8H && i == 0u) {  // the first half has a scale of its own
       first_half = block_scale(m, block * 8u + row_in_tile, false).x * sum;

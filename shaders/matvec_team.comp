@@ -109,11 +109,12 @@ uint64_t load_stream(uint i) { return residual[push.residual * COLS + i]; }
 #define stream_value(x) from_fixed(x)
 #endif
 
-// x times the norm's weights to inputs; the sum of squares to squares, one for each subgroup.
-void stage() {
-  STREAM stream[MOST_SHARE];
-  float norm[MOST_SHARE], square = 0.0;
-  [[unroll]] for (uint k = 0u; k < MOST_SHARE; k++) {  // all loads before the first use
+// What staging takes of the inputs, asked for before any weights: loads are answered in the order in which they were asked for.
+STREAM stream[MOST_SHARE];
+float norm[MOST_SHARE];
+
+void load_inputs() {
+  [[unroll]] for (uint k = 0u; k < MOST_SHARE; k++) {
     const uint i = id + k * LOCAL;
     stream[k] = STREAM(0);
     norm[k] = 0.0;
@@ -122,6 +123,11 @@ void stage() {
       norm[k] = uintBitsToFloat(weights[4u * NORM + i]);
     }
   }
+}
+
+// x times the norm's weights to inputs; the sum of squares to squares, one for each subgroup.
+void stage() {
+  float square = 0.0;
   [[unroll]] for (uint k = 0u; k < MOST_SHARE; k++) {
     const uint i = id + k * LOCAL;
     if (k * LOCAL < 32u * BLOCKS && i < 32u * BLOCKS) {
@@ -150,6 +156,7 @@ bool has_down(uint k) { return k < DOWN_ROUNDS && id + k * LOCAL < COLS; }
 #endif
 
 void main() {
+  load_inputs();
   Unit first[MOST_AHEAD], second[MOST_AHEAD];
   [[unroll]] for (uint k = 0u; k < MOST_AHEAD; k++) if (k < AHEAD) load_round(k, first[k], second[k]);
   // The tile of 8 rows that this subgroup will add up, lanes id % 8 a row, the others its units.

@@ -505,6 +505,12 @@ static const char *const constant_names[WISP_C_COUNT] = {
     "parts",
     "ahead",
     "down_ahead",
+    "out_factor",
+    "in_factor",
+    "split_from",
+    "partials",
+    "arrivals",
+    "queries",
 };
 
 static uint32_t gpu_pipelines(wisp_executor *executor, wisp_pipeline_info *infos, uint32_t capacity) {

@@ -14,7 +14,7 @@ enum {
   WORDS_AHEAD = 72, /* of weights in an invocation's registers: with 640 invocations more would spill on 64 K registers */
   HEAD_ROWS = 128,
   HEAD_SUMS = 5120, /* floats of shared memory */
-  WIDE_GROUPS = 192 /* workgroups of gate_up, beyond which each makes 32 hidden units */
+  WIDE_GROUPS = 192 /* workgroups, beyond which each makes twice as much: of gate_up 32 hidden units, of qkv 16 rows */
 };
 
 static uint32_t divide_up(uint32_t value, uint32_t by) {
@@ -94,6 +94,16 @@ static void set_team(uint32_t *c, const wisp_kernel_context *context, uint32_t r
   c[WISP_C_TILE_ROWS] = rows;
   c[WISP_C_PARTS] = parts;
   c[WISP_C_AHEAD] = ahead;
+}
+
+/* 8 rows a workgroup; where there are too many workgroups then, two tiles of 8 side by side, of whole blocks if two teams fit.
+ */
+static void set_qkv_team(uint32_t *c, const wisp_kernel_context *context, const wisp_placed *matrix) {
+  const uint32_t least = least_parts(matrix);
+  const bool wide = c[WISP_C_ROWS] > QKV_ROWS * WIDE_GROUPS && 2 * team_size(c[WISP_C_COLS], least) <= team_local(context);
+  const uint32_t usual = wide ? least : more_parts(context, matrix);
+  set_team(c, context, wisp_chosen(context, WISP_KNOB_QKV_ROWS, wide ? 2 * QKV_ROWS : QKV_ROWS), matrix, 1,
+           chosen_parts(context, WISP_KNOB_QKV_PARTS, matrix, usual));
 }
 
 /* As many as have a subgroup for each tile, and sums of their units in half of the shared memory that is always there. */
@@ -176,8 +186,7 @@ void wisp_fused_call(wisp_kernel_call *call, const wisp_kernel_context *context,
     break;
   case WISP_OP_QKV:
     call->kernel.shader = wisp_shader_find("qkv_fused");
-    set_team(c, context, wisp_chosen(context, WISP_KNOB_QKV_ROWS, QKV_ROWS), &matrices[0], 1,
-             chosen_parts(context, WISP_KNOB_QKV_PARTS, &matrices[0], more_parts(context, &matrices[0])));
+    set_qkv_team(c, context, &matrices[0]);
     call->groups_x = divide_up(c[WISP_C_ROWS], c[WISP_C_TILE_ROWS]);
     break;
   case WISP_OP_ATTENTION:

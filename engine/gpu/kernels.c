@@ -14,7 +14,8 @@ enum {
   MATRIX_LOCAL = 128,
   BATCH_LOCAL = 64,
   STORE_LOCAL = 64,
-  DIRECT_ATTENTION_LOCAL = 512
+  DIRECT_ATTENTION_LOCAL = 512,
+  MOST_QUERIES = 4 /* of a KV head, in attention.comp */
 };
 enum { BATCH_TILE = 128 }; /* input features staged at a time by the batch kernels: small, for many workgroups a core */
 
@@ -177,6 +178,8 @@ void wisp_activations_plan(wisp_kernel_context *context, uint32_t columns) {
       {&a->projected, m->blocks[0].attn_post_norm ? columns * m->width : 0},
       {&a->logits, a->logit_columns * a->logit_stride},
       {&a->candidates, a->logit_columns * most_candidates * 2},
+      {&a->partials, m->heads * WISP_MOST_SPLITS * (m->head_size + 2)},
+      {&a->arrivals, m->heads},
   };
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     *parts[i].offset = at;
@@ -257,6 +260,25 @@ static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *contex
   call->kernel.constants[WISP_C_ROWS] = rows;
   call->kernel.constants[WISP_C_COLS] = cols;
   (batch ? set_batch_rows : set_rows)(call, context, kind);
+}
+
+/* Decode's attention: many positions are shared by several workgroups a head. Outside discrete GPUs these take QUERIES heads at
+ * a time, since there reading K and V is what counts; on them, by measure, the splits' meeting is paid for late. */
+static void set_splits(wisp_kernel_call *call, const wisp_kernel_context *context, bool batch) {
+  const wisp_model *m = context->model;
+  const bool direct = takes_direct(context, WISP_OP_ATTENTION, false);
+  const uint32_t group = m->heads / m->kv_heads;
+  uint32_t *c = call->kernel.constants, queries = 1;
+  c[WISP_C_QUERIES] = c[WISP_C_SPLITS] = 1;
+  if (batch) return;
+  for (uint32_t i = 2; i <= MOST_QUERIES && !direct; i++)
+    if (group % i == 0 && i * m->head_size <= 2 * WISP_MAX_LOCAL) queries = i;
+  c[WISP_C_QUERIES] = queries;
+  c[WISP_C_SPLITS] = direct ? 4 : WISP_MOST_SPLITS / queries * queries;
+  c[WISP_C_SPLIT_FROM] = direct ? 640 : 384;
+  c[WISP_C_PARTIALS] = context->activations.partials;
+  c[WISP_C_ARRIVALS] = context->activations.arrivals;
+  call->column_items = c[WISP_C_SPLITS] / queries;
 }
 
 /* Shader and grid of attention. */
@@ -395,6 +417,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
   case WISP_OP_ATTENTION:
     set_data(c, a->q, q_rows, a->attention, q_rows);
     set_attention(&call, context, batch && m->head_size <= 4 * BATCH_LOCAL);
+    set_splits(&call, context, batch);
     c[WISP_C_WINDOW] = op->block->window;
     set_heads(c, context);
     c[WISP_C_SCALE] = float_bits(m->attention_scale);

@@ -28,7 +28,9 @@ typedef struct wisp_activations {
   uint32_t logit_stride;
   uint32_t candidates; /* (logit, id)[logit_columns][candidate_stride] */
   uint32_t candidate_stride;
-  uint32_t rope; /* (cos, sin)[context][head_size / 2]; last, so that it may have any length */
+  uint32_t partials; /* [heads][WISP_MOST_SPLITS][head_size + 2]: lib/splits.glsl */
+  uint32_t arrivals; /* [heads] words, 0 when the timeline is made */
+  uint32_t rope;     /* (cos, sin)[context][head_size / 2]; last, so that it may have any length */
 } wisp_activations;
 
 typedef struct wisp_kernel {

@@ -81,19 +81,22 @@ wisp_status wisp_gpu_record_pass(gpu_timeline *t, wvk_commands *commands, uint32
 
 /* ---- Creation ---- */
 
+/* The RoPE table, and zeros in front of it. */
 static wisp_status fill_rope(gpu_timeline *t) {
   const wisp_model *m = t->context.model;
-  const uint64_t row = (uint64_t)m->head_size * wisp_rope_tables(m) * sizeof(float), bytes = row * t->base.context;
-  float *table = wisp_host_alloc(t->executor->host, t->base.context, row);
+  const uint64_t row = (uint64_t)m->head_size * wisp_rope_tables(m) * sizeof(float);
+  const wisp_activations *a = &t->context.activations;
+  const uint64_t zeros = (uint64_t)(a->rope - a->arrivals) * sizeof(float), bytes = zeros + row * t->base.context;
+  uint8_t *table = wisp_host_alloc(t->executor->host, 1, bytes);
   if (!table) return wisp_fail_memory(t->executor->host, "RoPE table", bytes);
-  wisp_rope_table(m, t->base.context, table);
+  wisp_rope_table(m, t->base.context, (float *)(void *)(table + zeros));
   wvk_uploader *uploader = NULL;
   wvk_status status = wvk_uploader_create(&uploader, t->executor->device, 1);
   for (uint64_t done = 0; done < bytes && status == WVK_OK;) {
     const uint64_t part = bytes - done < WVK_UPLOAD_CHUNK ? bytes - done : WVK_UPLOAD_CHUNK;
     void *pointer;
-    status = wvk_uploader_map(uploader, 0, t->data, t->context.activations.rope * sizeof(float) + done, part, &pointer);
-    if (status == WVK_OK) memcpy(pointer, (const uint8_t *)table + done, part);
+    status = wvk_uploader_map(uploader, 0, t->data, a->arrivals * sizeof(float) + done, part, &pointer);
+    if (status == WVK_OK) memcpy(pointer, table + done, part);
     done += part;
   }
   if (status == WVK_OK) status = wvk_uploader_finish(uploader);

@@ -14,22 +14,35 @@ float load_scale(uint position, uint element) {
   return (element & 32u) == 0u ? pair.x : pair.y;
 }
 
-// 8 elements from a multiple of 8 on.
-Row load_row(uint position, uint element) {
+// 8 elements from a multiple of 8 on, as they were loaded: unpacking waits for memory.
+struct RawRow {
+  uvec4 first, second;
+  uint scales;
+};
+
+RawRow load_raw_row(uint position, uint element) {
   const uint first = position * (KV_ROW / 4u);
   if (KV_TYPE == KV_F32) {
     const uint at = first + element / 4u;
-    return Row(uintBitsToFloat(kv4[at]), uintBitsToFloat(kv4[at + 1u]));
+    return RawRow(kv4[at], kv4[at + 1u], 0u);
   }
+  if (KV_TYPE == KV_Q8_0) return RawRow(kv4[first + element / 16u], uvec4(0u), kv[4u * first + KV_SCALES + element / 64u]);
+  return RawRow(kv4[first + element / 8u], uvec4(0u), 0u);
+}
+
+Row unpack_row(RawRow raw, uint element) {
+  if (KV_TYPE == KV_F32) return Row(uintBitsToFloat(raw.first), uintBitsToFloat(raw.second));
   if (KV_TYPE == KV_Q8_0) {
-    const uvec4 words = kv4[first + element / 16u];
-    const uvec2 quants = (element & 8u) == 0u ? words.xy : words.zw;
-    const float scale = load_scale(position, element);
+    const uvec2 quants = (element & 8u) == 0u ? raw.first.xy : raw.first.zw;
+    const vec2 pair = unpackHalf2x16(raw.scales);
+    const float scale = (element & 32u) == 0u ? pair.x : pair.y;
     return Row(scale * signed_bytes(quants.x), scale * signed_bytes(quants.y));
   }
-  const uvec4 words = kv4[first + element / 8u];
-  return Row(vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y)), vec4(unpackHalf2x16(words.z), unpackHalf2x16(words.w)));
+  return Row(vec4(unpackHalf2x16(raw.first.x), unpackHalf2x16(raw.first.y)),
+             vec4(unpackHalf2x16(raw.first.z), unpackHalf2x16(raw.first.w)));
 }
+
+Row load_row(uint position, uint element) { return unpack_row(load_raw_row(position, element), element); }
 
 // 4 elements from a multiple of 4 on.
 vec4 load_quad(uint position, uint element) {

@@ -7,7 +7,12 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
 
-shared float reduce_scratch[WISP_MAX_LOCAL];
+#ifdef REDUCE_VEC4  // four values at a time, and nothing else
+#define REDUCED vec4
+#else
+#define REDUCED float
+#endif
+shared REDUCED reduce_scratch[LOCAL];
 
 // The slice of invocation id is the same throughout a subgroup of at most 8: saying so lets a compiler load inputs once.
 uint row_slice(uint slice) {
@@ -17,6 +22,7 @@ uint row_slice(uint slice) {
   return slice;
 }
 
+#ifndef REDUCE_VEC4
 // Sum over the `slices` invocations of each row: those with the same id % 8 in a run of 8 * slices.
 float reduce_slices(float value, uint slices) {
   const uint id = gl_LocalInvocationID.x;
@@ -33,6 +39,7 @@ float reduce_slices(float value, uint slices) {
   barrier();
   return value;
 }
+#endif
 
 #ifdef SUBGROUP
 #define REDUCE(OPERATION)                                                                                    \
@@ -60,6 +67,6 @@ float reduce_slices(float value, uint slices) {
   return value;
 #endif
 
-float plus(float a, float b) { return a + b; }
-float reduce_add(float value) { REDUCE(plus) }
-float reduce_max(float value) { REDUCE(max) }
+REDUCED plus(REDUCED a, REDUCED b) { return a + b; }
+REDUCED reduce_add(REDUCED value) { REDUCE(plus) }
+REDUCED reduce_max(REDUCED value) { REDUCE(max) }

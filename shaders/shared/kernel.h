@@ -102,8 +102,12 @@
 #define WISP_C_DOWN_AHEAD 52
 #define WISP_C_OUT_FACTOR                                                                                                      \
   53 /* gate_up, attention in batches: float bits: results are f16, divided by it, [column][Y_STRIDE]; 0: floats */
-#define WISP_C_IN_FACTOR 54 /* the tile kernels: float bits: inputs are such results, not prepared; 0: prepared */
-#define WISP_C_COUNT 55
+#define WISP_C_IN_FACTOR 54  /* the tile kernels: float bits: inputs are such results, not prepared; 0: prepared */
+#define WISP_C_SPLIT_FROM 55 /* attention: lib/splits.glsl; WISP_C_SPLITS as well */
+#define WISP_C_PARTIALS 56
+#define WISP_C_ARRIVALS 57
+#define WISP_C_QUERIES 58 /* attention: of a KV head, that a workgroup takes */
+#define WISP_C_COUNT 59
 
 /* What prepare makes of a column's inputs, before (factor, zero point, 2 unused). Codes: [block of 32][plane of bytes][32],
  * then of each block the step, as a float, the sums of the inputs of both halves in steps, and one unused. */
@@ -130,6 +134,7 @@
 #define WISP_BATCH_WIDE_QUERIES 8
 #define WISP_TILE_QUERIES 32 /* attention_tile */
 #define WISP_TILE_SPLITS 4   /* most workgroups that share a tile */
+#define WISP_MOST_SPLITS 8   /* of a head's positions in decode, at most */
 #define WISP_BATCH_ROWS 2
 #define WISP_BATCH_WIDE_ROWS 4
 

@@ -38,8 +38,8 @@ static const struct {
   uint32_t position, count;
   bool position_only;
 } cases[] = {
-    {0, 1, false},  {30, 1, true},  {31, 1, true},  {32, 1, true},  {999, 1, true},   {7, 2, false},
-    {29, 3, false}, {30, 4, false}, {59, 5, false}, {1, 63, false}, {936, 64, false},
+    {0, 1, false},  {30, 1, true}, {31, 1, true},  {32, 1, true},  {255, 1, true}, {382, 1, true}, {383, 1, true},
+    {999, 1, true}, {7, 2, false}, {29, 3, false}, {30, 4, false}, {59, 5, false}, {1, 63, false}, {936, 64, false},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

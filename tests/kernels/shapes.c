@@ -35,6 +35,7 @@ const shape shapes[] = {
   {"w8a8 wide", 36,  1, 1,   8, 3616,   40,   40,  3, "f16 f16 f16 f16 f16 f16 q8_0 f16",               F16,  false, false, "GD", "8"},
   {"8-bit kv",  96,  9, 3,  64,    4,   40, 1100, 64, "f16",                                            Q8,   false, false, "QA", ""},
   {"8-bit 96",  32,  2, 1,  96,    4,   40,  300, 64, "f32",                                            Q8,   false, false, "QA", "b"},
+  {"window",    32,  8, 2,  32,    4,   40, 1100,  5, "f32",                                            F32,  false, false, "A", "W"},
   {"8-bit 256", 32,  2, 2, 256,    4,   40,  150, 64, "f32",                                            Q8,   false, false, "QA", ""},
 };
 /* clang-format on */
@@ -174,6 +175,7 @@ static bool add_traits(wisp_model *m, const shape *s, uint64_t *random) {
     if (shape_is(s, 'P')) ok &= (b->attn_post_norm = random_vector(m, s->width, random)) != NULL;
     if (shape_is(s, 'P')) ok &= (b->ffn_post_norm = random_vector(m, s->width, random)) != NULL;
     if (shape_is(s, 'w') && i + 1 == m->weight_blocks) b->window = 37;
+    if (shape_is(s, 'W')) b->window = 970;
   }
   return ok;
 }

@@ -18,7 +18,8 @@ typedef struct shape {
   bool rounded;    /* K types with any scale, which their layout rounds to f16; else with scales that it keeps */
   const char *ops; /* checked here, by their initials: Embed Qkv Attention attn_Out Gate_up Down Head Sample */
   /* Of the architecture: b biases, n norms of heads, p plain norms of heads, P post norms, g GELU, s scales of embedding and
-   * attention, w a window with angles of its own, r RoPE factors and divisor, 8 activations transformed and rounded to 8 bits.
+   * attention, w a window with angles of its own, W one of 970 in each block, r RoPE factors and divisor, 8 activations
+   * transformed and rounded to 8 bits.
    */
   const char *traits;
 } shape;

@@ -456,7 +456,10 @@ static void expect_attention(truth *t, const bed_run *run) {
   const uint32_t q = m->heads * m->head_size, longest = run->position + run->count;
   put_columns(t, run, a->q, t->query, q);
   put_slot(t, longest);
+  memset(t->bed->before[BED_DATA] + a->arrivals, 0, m->heads * 4); /* and so they must be left */
   region *r = add_results(t, run, "attended", a->attention, q);
+  add_region(t, "partial results", BED_DATA, REGION_ANY, a->partials,
+             (uint64_t)m->heads * WISP_MOST_SPLITS * (m->head_size + 2));
   r->bound = sum_bound(longest > m->head_size ? longest : m->head_size);
   const wisp_kernel kernel = wisp_kernel_for(&t->bed->modes[run->mode], run->op, 0, run->batch).kernel;
   if (kernel.shader->needs & WISP_NEEDS_COOPMAT) r->bound += (float)HALF_PRODUCT; /* keys and values are halves already */

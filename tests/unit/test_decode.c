@@ -63,6 +63,45 @@ Test(decode, draws_what_the_cpu_draws) {
   }
 }
 
+/* ---- Long contexts: attention by several workgroups a head -------------------------------------------------------------- */
+
+/* The last of count tokens alone, several times, and as the last one of a batch. */
+static void compare_long(const char *caps, const char *shape, uint32_t count) {
+  fixture f;
+  int32_t ids[700];
+  setenv("WISP_CAPS", caps, 1);
+  setenv("WISP_FUSED", "0", 1);
+  wisp_engine_params params = fixture_params(&f, "vulkan", shape);
+  params.max_context = count;
+  fixture_create(&f, &params);
+  cr_assert_eq(f.witness.capture.replaced, 0, "WISP_CAPS=%s %s: a kernel was replaced", caps, shape);
+  fixture_ids(&f, ids, count);
+  float *rows = fixture_rows(&f, 3), *batch = rows + f.vocabulary, *again = batch + f.vocabulary;
+  wisp_session_params wanted = wisp_session_params_defaults();
+  wanted.context = count;
+  wanted.kv_type = WISP_KV_F32;
+  wisp_session *session;
+  cr_assert_eq(wisp_session_create(&session, f.engine, &wanted), WISP_OK, "%s", f.witness.capture.error);
+  fixture_append(session, ids, count, WISP_LOGITS_LAST, batch);
+  for (int i = 0; i < 4; i++) {
+    cr_assert_eq(wisp_session_truncate(session, count - 1), WISP_OK);
+    fixture_append(session, &ids[count - 1], 1, WISP_LOGITS_LAST, i ? again : rows);
+    if (i) cr_expect_arr_eq(again, rows, f.vocabulary * sizeof *rows, "WISP_CAPS=%s %s: bits differ", caps, shape);
+  }
+  const double nmse = fixture_nmse(rows, batch, f.vocabulary);
+  cr_expect(nmse <= 1e-9, "WISP_CAPS=%s %s: NMSE %.2g", caps, shape, nmse);
+  free(rows);
+  wisp_session_destroy(&session);
+  fixture_close(&f);
+  unsetenv("WISP_CAPS");
+  unsetenv("WISP_FUSED");
+}
+
+Test(decode, long_contexts_give_what_a_batch_gives) {
+  compare_long("kind=integrated", "tiny", 400);
+  if (!FIXTURE_SANITIZED) compare_long("kind=discrete", "tiny-32", 660);
+}
+
 typedef struct watcher { /* of a generate call */
   fixture *f;
   uint64_t dispatches; /* before it */
