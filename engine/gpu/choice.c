@@ -103,6 +103,8 @@ static void hash_caps(wisp_hash *hash, const wvk_caps *c) {
       c->subgroup_size,  c->subgroup_min,  c->subgroup_max,  c->subgroup_shuffle,   c->float16,
       c->int_dot,        c->memory_model,  c->atomic64,      c->cooperative_matrix, c->subgroup_arithmetic};
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) wisp_hash_add_u32(hash, numbers[i]);
+  wisp_hash_add(hash, &c->max_storage_range, sizeof c->max_storage_range); /* which divides head and embedding */
+  wisp_hash_add(hash, &c->max_allocation, sizeof c->max_allocation);
   wisp_hash_add(hash, c->name, strlen(c->name) + 1);
   wisp_hash_add(hash, c->driver, strlen(c->driver) + 1);
 }

@@ -21,7 +21,7 @@ wisp_status wisp_tune_open(gpu_executor *executor);
 /* What was learned in passing since, to the cache. */
 void wisp_tune_save(gpu_executor *executor);
 
-/* In the background of a first start, where nothing is kept, at most 0.3 s of the device's time: whether integrated and virtual
+/* In the background of a first start, where nothing is kept, some 0.3 s of the device's time: whether integrated and virtual
  * GPUs that could take the fused kernels are faster with them. argument: the executor, opened. What is found counts from the
  * next start on. */
 void wisp_tune_in_passing(void *argument);

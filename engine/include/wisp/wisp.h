@@ -167,8 +167,8 @@ WISP_API wisp_engine_params wisp_engine_params_defaults(void);
 WISP_API wisp_status wisp_engine_create(wisp_engine **engine, const wisp_engine_params *params);
 WISP_API void wisp_engine_destroy(wisp_engine **engine);
 
-/* Waits for what goes on in the background after creation (compiling a kernel for seconds, until which others do its work), so
- * that what is measured from here on is what stays. */
+/* Waits for what goes on in the background after creation (compiling a kernel for seconds, until which others do its work; at a
+ * first start, some 0.3 s of timing it against them), so that what is measured from here on is what stays. */
 WISP_API void wisp_engine_settle(wisp_engine *engine);
 
 /* A step of start-up; steps on several threads overlap. */
