@@ -9,7 +9,7 @@
 
 /* A display's watchdog and a user who stops wait for at most this: flights are that short where a token is. */
 #define FLIGHTS_SECONDS 0.05
-#define SUBMIT_SHARE 100 /* a flight takes at least so many times what its submit costs */
+#define SUBMIT_SHARE 200 /* a flight takes at least so many times what its submit costs */
 
 static bool draws(const gpu_timeline *t) {
   return t->base.sampler && wisp_sampler_draws(t->base.sampler);
