@@ -3,10 +3,11 @@
 // The next token drawn at random from the logits of column push.first_column, exactly as wisp_sampler_pick does
 // (engine/session/sampler.h has the definition); then the step moves on as behind sample.comp. One workgroup.
 //
-// Top-k, top-p and the draw each look for the rank at which a sum, of ones or of weights, reaches a target. A rank is a key of 96 bits
+// Top-k and top-p each look for the rank at which a sum, of ones or of weights, reaches a target. A rank is a key of 96 bits
 // (steps, distance, id), found 8 bits at a time from the top (radix selection): each round counts and weighs the candidates by their
 // next 8 bits, then takes the bin that reaches the target, until one candidate is left in it. The first round leaves so few that they fit
 // shared memory, or else all rounds go through the logits. Sums of integers: the order of atomics does not matter.
+// The draw is a race over the logits up to the last rank: each invocation has a first among its own, atomics take the first of them.
 #extension GL_GOOGLE_include_directive : require
 #include "lib/bindings.glsl"
 #include "shared/draw.h"
@@ -21,17 +22,16 @@ layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 d
 const uint BINS = WISP_MAX_LOCAL;  // one an invocation
 const uint LISTED = 1024u;
 const uint VECTORS = (COLS + 3u) / 4u;
-const uint TOP_K = 0u, TOP_P = 1u, DRAW = 2u, STAGES = 3u;
+const uint TOP_K = 0u, TOP_P = 1u, FILTERS = 2u;
 
 shared uint counts[BINS], masses[BINS], carries[BINS];  // of the candidates in a bin, then in all bins up to it; mass in two words
 shared uint members[BINS];                              // a candidate's id: the one of a bin that has no other
 shared uvec2 list[LISTED];                              // (distance, id)
-shared uint listed, chosen, greatest_key;
+shared uint listed, chosen, greatest_key, first_arrival, winner;
 
 float greatest, scale;
 bool from_list = false, gathering = false;
-// Candidates up to this one in rank, and so near, are left.
-uint last_distance = 0xffffffffu, last_id = 0xffffffffu, farthest = WISP_DRAW_FARTHEST;
+uint last_distance = 0xffffffffu, last_id = 0xffffffffu;  // candidates up to this one in rank are left
 // The bits of the key that are known, and which 8 are next.
 uint key_steps, key_distance, key_id, round;
 
@@ -91,9 +91,13 @@ bool measure(float logit, out uint distance) {
   return !is_nan(logit) && floatBitsToUint(octaves_of(distance)) <= floatBitsToUint(float(WISP_DRAW_FARTHEST / WISP_DRAW_OCTAVE));
 }
 
+bool left(uint distance, uint token) { return distance < last_distance || (distance == last_distance && token <= last_id); }
+
+uint steps_of(uint distance) { return uint(octaves_of(distance) * float(WISP_DRAW_OCTAVE)); }
+
 void visit(uint distance, uint token) {
-  const uint steps_away = uint(octaves_of(distance) * float(WISP_DRAW_OCTAVE));
-  if (distance > last_distance || (distance == last_distance && token > last_id) || steps_away > farthest) return;
+  if (!left(distance, token)) return;
+  const uint steps_away = steps_of(distance);
   if (gathering) {
     if (steps_away << 3 >> 24 > chosen) return;
     list[atomicAdd(listed, 1u)] = uvec2(distance, token);
@@ -173,25 +177,11 @@ void sum_bins() {
   }
 }
 
-// First word of Philox 4x32-10 for the counter and the seed in the step (engine/session/philox.h).
-uint random_word() {
-  uvec4 c = uvec4(steps[WISP_STEP_DRAWN], steps[WISP_STEP_DRAWN + 1], 0u, 0u);
-  uvec2 key = uvec2(steps[WISP_STEP_SEED], steps[WISP_STEP_SEED + 1]);
-  for (uint i = 0u; i < 10u; i++) {
-    uvec2 high, low;
-    umulExtended(uvec2(0xD2511F53u, 0xCD9E8D57u), c.xz, high, low);
-    c = uvec4(high.y ^ c.y ^ key.x, low.y, high.x ^ c.w ^ key.y, low.x);
-    key += uvec2(0x9E3779B9u, 0xBB67AE85u);
-  }
-  return c.x;
-}
-
 // What the sum up to the rank looked for reaches, of all that is left: a count, or a mass.
 uvec2 target_of(uint stage) {
   const uvec2 all = mass_up_to(BINS - 1u);
   uint remainder;
   if (stage == TOP_K) return uvec2(min(steps[WISP_STEP_TOP_K], counts[BINS - 1u]), 0u);
-  if (stage == DRAW) return add(share_of(all, random_word(), remainder), uvec2(1u, 0u));
   const uvec2 part = share_of(all, steps[WISP_STEP_TOP_P], remainder);
   return remainder != 0u ? add(part, uvec2(1u, 0u)) : part;
 }
@@ -235,20 +225,93 @@ uint search(uint stage) {
   return member;
 }
 
+// Philox 4x32-10 for the draw's number, four ids and the seed (engine/session/philox.h).
+uvec4 random_words(uint group) {
+  uvec4 c = uvec4(steps[WISP_STEP_DRAWN], steps[WISP_STEP_DRAWN + 1], group, 0u);
+  uvec2 key = uvec2(steps[WISP_STEP_SEED], steps[WISP_STEP_SEED + 1]);
+  for (uint i = 0u; i < 10u; i++) {
+    uvec2 high, low;
+    umulExtended(uvec2(0xD2511F53u, 0xCD9E8D57u), c.xz, high, low);
+    c = uvec4(high.y ^ c.y ^ key.x, low.y, high.x ^ c.w ^ key.y, low.x);
+    key += uvec2(0x9E3779B9u, 0xBB67AE85u);
+  }
+  return c;
+}
+
+uint log2_of(uint x) {  // as engine/session/race.h
+  const uint whole = uint(findMSB(x)), y = x << (31u - whole) << 1;
+  uint sum = WISP_DRAW_LOG2_7;
+  sum = WISP_DRAW_LOG2_6 - high_product(sum, y);
+  sum = WISP_DRAW_LOG2_5 - high_product(sum, y);
+  sum = WISP_DRAW_LOG2_4 - high_product(sum, y);
+  sum = WISP_DRAW_LOG2_3 - high_product(sum, y);
+  sum = WISP_DRAW_LOG2_2 - high_product(sum, y);
+  sum = WISP_DRAW_LOG2_1 - high_product(sum, y);
+  return whole * WISP_DRAW_OCTAVE + (high_product(sum, y) >> 7);
+}
+
+uint arrival_of(uint word) {
+  const uint u = word | 1u, t = u << 1;
+  if (u < 0x80000000u) return log2_of(32u * WISP_DRAW_OCTAVE - log2_of(u)) + 8u * WISP_DRAW_OCTAVE;
+  uint sum = WISP_DRAW_SLOPE_5;
+  sum = WISP_DRAW_SLOPE_4 - high_product(sum, t);
+  sum = WISP_DRAW_SLOPE_3 - high_product(sum, t);
+  sum = WISP_DRAW_SLOPE_2 - high_product(sum, t);
+  sum = WISP_DRAW_SLOPE_1 - high_product(sum, t);
+  sum = WISP_DRAW_SLOPE_0 - high_product(sum, t);
+  return log2_of(0u - u) + (sum >> 7);
+}
+
+uint earliest(uint word) { return uint(findMSB(0u - (word | 1u))) * WISP_DRAW_OCTAVE; }
+
+// The id that wins; of one invocation's own, the lowest comes first.
+uint race() {
+  const uint farthest = steps[WISP_STEP_FARTHEST], out_of_reach = 0xffffffffu;
+  uint first = 0xffffffffu, token = 0u;
+  vec4 logits = load(gl_LocalInvocationID.x), next;
+  for (uint i = gl_LocalInvocationID.x; i < VECTORS; i += LOCAL) {
+    next = load(i + LOCAL);
+    uvec4 away;
+    bool any = false;
+    [[unroll]] for (uint j = 0u; j < 4u; j++) {
+      uint distance;
+      const bool runs = 4u * i + j < COLS && measure(logits[j], distance) && left(distance, 4u * i + j);
+      away[j] = runs ? steps_of(distance) : out_of_reach;
+      any = any || away[j] <= farthest;
+    }
+    logits = next;
+    if (!any) continue;
+    uvec4 words = random_words(i);
+    for (uint j = 0u; j < 4u; j++, away = away.yzwx, words = words.yzwx) {  // not by an index: vectors stay in registers
+      if (away.x > farthest || away.x + earliest(words.x) > first) continue;  // most: saves the polynomials
+      const uint arrival = away.x + arrival_of(words.x);
+      if (arrival < first) {
+        first = arrival;
+        token = 4u * i + j;
+      }
+    }
+  }
+  if (gl_LocalInvocationID.x == 0u) first_arrival = winner = 0xffffffffu;
+  barrier();
+  atomicMin(first_arrival, first);
+  barrier();
+  if (first == first_arrival) atomicMin(winner, token);
+  barrier();
+  return winner;
+}
+
 void main() {
   if (steps[WISP_STEP_FAILED] != 0u) return;  // the persistent path's: there are no logits
   uint token = 0u;
   scale = uintBitsToFloat(steps[WISP_STEP_SCALE]);
   find_greatest();
   if (greatest_key > ordered(MINUS_INFINITY)) {
-    for (uint stage = TOP_K; stage < STAGES; stage++) {
-      if (stage == TOP_K && steps[WISP_STEP_TOP_K] == 0u) continue;
-      if (stage == TOP_P && steps[WISP_STEP_TOP_P] == 0u) continue;
-      if (stage == DRAW) farthest = steps[WISP_STEP_FARTHEST];
-      token = search(stage);
-      measure(logit_of(token), last_distance);
-      last_id = token;
+    for (uint stage = TOP_K; stage < FILTERS; stage++) {
+      if (steps[stage == TOP_K ? WISP_STEP_TOP_K : WISP_STEP_TOP_P] == 0u) continue;
+      last_id = search(stage);
+      measure(logit_of(last_id), last_distance);
     }
+    token = race();
   }
   barrier();
   if (gl_LocalInvocationID.x == 0u) {

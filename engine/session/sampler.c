@@ -3,8 +3,7 @@
 
 #include <math.h>
 
-#include "session/philox.h"
-#include "shared/draw.h"
+#include "session/race.h"
 
 typedef struct wisp_candidate {
   float distance;
@@ -54,19 +53,15 @@ static const candidate *ranked(ranking *r, uint32_t i) {
   return &r->heap[r->count - 1 - i];
 }
 
-static uint32_t high_product(uint32_t a, uint32_t b) {
-  return (uint32_t)((uint64_t)a * b >> 32);
-}
-
 /* 2^(30 - steps / 2^24) = 2^y * 2^(30 - whole), 0 <= y < 1; within 3e-7 of it before the shift cuts. */
 static uint32_t weight(uint32_t steps) {
   const uint32_t whole = (steps + (WISP_DRAW_OCTAVE - 1)) / WISP_DRAW_OCTAVE, y = (whole * WISP_DRAW_OCTAVE - steps) << 8;
   uint32_t sum = WISP_DRAW_EXP2_5;
-  sum = WISP_DRAW_EXP2_4 + high_product(sum, y);
-  sum = WISP_DRAW_EXP2_3 + high_product(sum, y);
-  sum = WISP_DRAW_EXP2_2 + high_product(sum, y);
-  sum = WISP_DRAW_EXP2_1 + high_product(sum, y);
-  return (WISP_DRAW_ONE + (high_product(sum, y) >> 1)) >> whole;
+  sum = WISP_DRAW_EXP2_4 + wisp_high_product(sum, y);
+  sum = WISP_DRAW_EXP2_3 + wisp_high_product(sum, y);
+  sum = WISP_DRAW_EXP2_2 + wisp_high_product(sum, y);
+  sum = WISP_DRAW_EXP2_1 + wisp_high_product(sum, y);
+  return (WISP_DRAW_ONE + (wisp_high_product(sum, y) >> 1)) >> whole;
 }
 
 /* floor(mass * share / 2^32); mass < 2^63. */
@@ -99,21 +94,27 @@ static kept keep_top_p(ranking *r, kept all, uint32_t top_p) {
   return k;
 }
 
-static kept keep_near(ranking *r, kept all, uint32_t farthest) {
-  if (farthest >= WISP_DRAW_FARTHEST) return all;
-  kept k = {0};
-  for (; k.count < all.count && ranked(r, k.count)->steps <= farthest; k.count++) k.mass += weight(ranked(r, k.count)->steps);
-  return k;
+/* Those that top-k and top-p keep, moved to the end; how many. */
+static uint32_t keep(candidate *candidates, uint32_t count, const wisp_draw_rule *rule) {
+  if (!rule->top_k && !rule->top_p) return count;
+  ranking r = ranking_start(candidates, count);
+  return keep_top_p(&r, keep_top_k(&r, rule->top_k), rule->top_p).count;
 }
 
-static int32_t draw(ranking *r, kept k, uint32_t word) {
-  const uint64_t passed = share_of(k.mass, word); /* less than k.mass: a rank passes it */
-  uint64_t mass = 0;
-  for (uint32_t i = 0;; i++) {
-    const candidate *c = ranked(r, i);
-    mass += weight(c->steps);
-    if (mass > passed) return c->id;
+static int32_t race(const candidate *candidates, uint32_t count, uint32_t farthest, uint64_t seed, uint64_t n) {
+  uint32_t words[4], group = UINT32_MAX, first = UINT32_MAX;
+  int32_t winner = INT32_MAX;
+  for (uint32_t i = 0; i < count; i++) {
+    const uint32_t id = (uint32_t)candidates[i].id, steps = candidates[i].steps;
+    if (steps > farthest) continue;
+    if (id / 4 != group) wisp_race_words(seed, n, group = id / 4, words);
+    if (steps + wisp_race_earliest(words[id % 4]) > first) continue; /* most: saves the polynomials */
+    const uint32_t arrival = steps + wisp_race_arrival(words[id % 4]);
+    if (arrival > first || (arrival == first && (int32_t)id > winner)) continue;
+    first = arrival;
+    winner = (int32_t)id;
   }
+  return winner;
 }
 
 /* The candidates among the logits, unranked; how many. */
@@ -149,12 +150,12 @@ int32_t wisp_sampler_pick(wisp_sampler *sampler, float *logits, const int32_t *h
   int32_t best = wisp_argmax(logits, count);
   if (params->temperature == 0) return best;
 
-  const uint32_t word = wisp_random_word(params->seed, sampler->drawn++);
+  const uint64_t n = sampler->drawn++;
   if (!(logits[best] > -INFINITY)) return best; /* nothing is possible: id 0, as in the greedy case */
   const wisp_draw_rule *rule = &sampler->rule;
-  ranking r = ranking_start(sampler->candidates,
-                            find_candidates(sampler->candidates, logits, count, logits[best], rule->scale));
-  return draw(&r, keep_near(&r, keep_top_p(&r, keep_top_k(&r, rule->top_k), rule->top_p), rule->farthest), word);
+  const uint32_t found = find_candidates(sampler->candidates, logits, count, logits[best], rule->scale);
+  const uint32_t ranks = keep(sampler->candidates, found, rule);
+  return race(sampler->candidates + (found - ranks), ranks, rule->farthest, params->seed, n);
 }
 
 int32_t wisp_argmax(const float *logits, uint32_t count) {
@@ -167,13 +168,6 @@ int32_t wisp_argmax(const float *logits, uint32_t count) {
     }
   }
   return (int32_t)best;
-}
-
-uint32_t wisp_random_word(uint64_t seed, uint64_t counter) {
-  const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-  uint32_t words[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0};
-  wisp_philox(words, key, words);
-  return words[0];
 }
 
 bool wisp_sampler_draws(const wisp_sampler *sampler) {

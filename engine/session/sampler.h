@@ -7,9 +7,16 @@
  *   distance = greatest logit - logit; below 2^-100: 0    candidates rank by it, ties by their ids
  *   steps    = floor(distance * log2(e) / temperature * 2^24)
  *   weight   = 2^(30 - steps / 2^24), by a polynomial     a candidate is what is at most 30 octaves away
- * Top-k, top-p and min-p each keep the best so many of the ranks; the draw takes the first rank at which the sum of the weights
- * kept passes its random share. Sums are exact, so their order does not matter. NaN and -infinity are no candidates; no
- * candidate at all gives id 0. */
+ * Top-k, top-p and min-p each keep the best so many of the ranks, top-p by a sum of weights. Sums are exact, so their order
+ * does not matter. NaN and -infinity are no candidates; no candidate at all gives id 0.
+ *
+ * The draw is a race of exponentials (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006; in logarithms
+ * the Gumbel-max trick). Each candidate kept has an exponential variate E of its own; the least E / 2^(-steps / 2^24) wins.
+ *   word     = word id % 4 of Philox 4x32-10: counter (n, n >> 32, id / 4, 0), key = seed
+ *   E        = -log2(u), u = (word | 1) / 2^32            never 0
+ *   arrival  = steps + log2(E) * 2^24, by polynomials     session/race.h; the least, ties by their ids
+ * A probability is off by less than 1e-5 of itself. Neither ranks nor sums of others have a part in it, so logits that differ
+ * by rounding give another token only where the first two arrive within that. */
 #ifndef WISP_SESSION_SAMPLER_H
 #define WISP_SESSION_SAMPLER_H
 
@@ -46,9 +53,6 @@ bool wisp_sampler_draws(const wisp_sampler *sampler);
 
 /* Whether the choice needs the tokens held, which executors do not keep. */
 bool wisp_sampler_needs_history(const wisp_sampler *sampler);
-
-/* 32 random bits from (seed, counter): Philox 4x32-10 (Salmon et al. 2011), first word. */
-uint32_t wisp_random_word(uint64_t seed, uint64_t counter);
 
 int32_t wisp_argmax(const float *logits, uint32_t count); /* lowest id wins ties */
 

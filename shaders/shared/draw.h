@@ -15,4 +15,21 @@
 #define WISP_DRAW_EXP2_4 0x012d720eu
 #define WISP_DRAW_EXP2_5 0x003a99edu
 
+/* log2(1 + y) = y (c1 - y (c2 - y (c3 - ... c7))) for 0 <= y < 1: the quotient log2(1 + y) / y, likewise. */
+#define WISP_DRAW_LOG2_1 0xb8aa29e7u
+#define WISP_DRAW_LOG2_2 0x5c4e731au
+#define WISP_DRAW_LOG2_3 0x3d1e99d1u
+#define WISP_DRAW_LOG2_4 0x2b4ff1abu
+#define WISP_DRAW_LOG2_5 0x1b627dbeu
+#define WISP_DRAW_LOG2_6 0x0c1cbb37u
+#define WISP_DRAW_LOG2_7 0x028fe7d5u
+
+/* log2(-log2(u) / (1 - u)), u = (1 + t) / 2, = c0 - t (c1 - t (c2 - ... c5)) for 0 <= t < 1, likewise. */
+#define WISP_DRAW_SLOPE_0 0x7fffd7ccu
+#define WISP_DRAW_SLOPE_1 0x51b4a31eu
+#define WISP_DRAW_SLOPE_2 0x20cfce3fu
+#define WISP_DRAW_SLOPE_3 0x1146b247u
+#define WISP_DRAW_SLOPE_4 0x078adab4u
+#define WISP_DRAW_SLOPE_5 0x01b0a43bu
+
 #endif
