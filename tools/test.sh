@@ -20,10 +20,10 @@ stage() {
 }
 vulkan_suites='@(wvk|gpu)*/*' # what depends on the driver; sessions take minutes where pipelines are slow to build
 # Software drivers decode a token or two a second.
-few=(--prompts 8 --tokens 16 --decode-prompts 3 --decode-tokens 8 --windows 1 --depth 65)
+few=(--prompts 6 --tokens 8 --decode-prompts 2 --decode-tokens 8 --windows 1 --depth 31)
 # The reference is slow, and the other kernel sets are held to the same vectors in full.
-reference=(--decode-prompts 5 --decode-tokens 16 --windows 3)
-fewer=(--prompts 3 --tokens 4 --decode-prompts 1 --decode-tokens 4 --windows 0 --depth 0)
+reference=(--decode-prompts 3 --decode-tokens 16 --windows 2)
+fewer=(--prompts 2 --tokens 4 --decode-prompts 1 --decode-tokens 2 --windows 0 --depth 0)
 
 stage style                  300 ''                        tests/style.sh
 stage downloads              600 ''                        downloads
