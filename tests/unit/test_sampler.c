@@ -321,7 +321,7 @@ Test(sampler, rounding_of_logits_rarely_changes_a_token) {
     other[i] = logits[i] + 1e-4f * random_normal(2, i);
   }
   const uint32_t noisy = count_other_tokens(logits, other);
-  /* 0 were seen; where the draw inverted a sum over ranks, 228. */
+  /* 0 were seen: another compiler may contract the noise differently. */
   cr_assert_leq(noisy, 4, "noise of 1e-4 changes %u of 2,000 draws", noisy);
 
   uint32_t below = 0, above = 1; /* the two that are nearest to each other among some of the tail */
