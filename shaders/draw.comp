@@ -19,7 +19,7 @@ layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 4;
 layout(set = 0, binding = WISP_BIND_DATA) readonly buffer Data { float data[]; };
 layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
 
-const uint BINS = WISP_MAX_LOCAL;  // one an invocation
+const uint BINS = WISP_DRAW_BINS;  // one an invocation, which may be more
 const uint LISTED = 1024u;
 const uint VECTORS = (COLS + 3u) / 4u;
 const uint TOP_K = 0u, TOP_P = 1u, FILTERS = 2u;
@@ -165,14 +165,16 @@ uvec2 mass_up_to(uint bin) { return uvec2(masses[bin], carries[bin]); }
 void sum_bins() {
   const uint id = gl_LocalInvocationID.x;
   for (uint width = 1u; width < BINS; width <<= 1) {
-    const bool adds = id >= width;
+    const bool adds = id >= width && id < BINS;
     const uint count = adds ? counts[id - width] : 0u;
     const uvec2 mass = adds ? mass_up_to(id - width) : uvec2(0u);
     barrier();
-    const uvec2 sum = add(mass_up_to(id), mass);
-    counts[id] += count;
-    masses[id] = sum.x;
-    carries[id] = sum.y;
+    if (adds) {
+      const uvec2 sum = add(mass_up_to(id), mass);
+      counts[id] += count;
+      masses[id] = sum.x;
+      carries[id] = sum.y;
+    }
     barrier();
   }
 }
@@ -196,7 +198,7 @@ uint search(uint stage) {
   uint member = 0u, inside = 0u;
   key_steps = key_distance = key_id = round = 0u;
   while (inside != 1u || gathering) {
-    counts[id] = masses[id] = carries[id] = 0u;
+    if (id < BINS) counts[id] = masses[id] = carries[id] = 0u;
     if (id == 0u && !from_list) listed = 0u;
     barrier();
     visit_all();
@@ -208,7 +210,9 @@ uint search(uint stage) {
     }
     sum_bins();
     if (round == 0u) target = target_of(stage);
-    if (at_least(sum_up_to(id, of_counts), target) && (id == 0u || !at_least(sum_up_to(id - 1u, of_counts), target))) chosen = id;
+    if (id < BINS && at_least(sum_up_to(id, of_counts), target) &&
+        (id == 0u || !at_least(sum_up_to(id - 1u, of_counts), target)))
+      chosen = id;
     barrier();
     const uint bin = chosen, up_to = counts[bin], before = bin > 0u ? counts[bin - 1u] : 0u;
     if (bin > 0u) target = subtract(target, sum_up_to(bin - 1u, of_counts));
@@ -267,9 +271,12 @@ uint earliest(uint word) { return uint(findMSB(0u - (word | 1u))) * WISP_DRAW_OC
 // The id that wins; of one invocation's own, the lowest comes first.
 uint race() {
   const uint farthest = steps[WISP_STEP_FARTHEST], out_of_reach = 0xffffffffu;
-  uint first = 0xffffffffu, token = 0u;
+  uint first = 0xffffffffu, token = 0u, bound = 0xffffffffu;
+  if (gl_LocalInvocationID.x == 0u) first_arrival = winner = 0xffffffffu;
+  barrier();
   vec4 logits = load(gl_LocalInvocationID.x), next;
-  for (uint i = gl_LocalInvocationID.x; i < VECTORS; i += LOCAL) {
+  for (uint begin = 0u; begin < VECTORS; begin += LOCAL) {
+    const uint i = begin + gl_LocalInvocationID.x;
     next = load(i + LOCAL);
     uvec4 away;
     bool any = false;
@@ -280,19 +287,24 @@ uint race() {
       any = any || away[j] <= farthest;
     }
     logits = next;
-    if (!any) continue;
-    uvec4 words = random_words(i);
-    for (uint j = 0u; j < 4u; j++, away = away.yzwx, words = words.yzwx) {  // not by an index: vectors stay in registers
-      if (away.x > farthest || away.x + earliest(words.x) > first) continue;  // most: saves the polynomials
-      const uint arrival = away.x + arrival_of(words.x);
-      if (arrival < first) {
-        first = arrival;
-        token = 4u * i + j;
+    if (any) {
+      uvec4 words = random_words(i);
+      for (uint j = 0u; j < 4u; j++, away = away.yzwx, words = words.yzwx) {  // not by an index: vectors stay in registers
+        if (away.x > farthest || away.x + earliest(words.x) > min(first, bound)) continue;  // most: saves the polynomials
+        const uint arrival = away.x + arrival_of(words.x);
+        if (arrival < first) {
+          first = arrival;
+          token = 4u * i + j;
+        }
       }
     }
+    if (begin == 0u) {  // from here on what all have seen bounds each
+      atomicMin(first_arrival, first);
+      barrier();
+      bound = first_arrival;
+      barrier();
+    }
   }
-  if (gl_LocalInvocationID.x == 0u) first_arrival = winner = 0xffffffffu;
-  barrier();
   atomicMin(first_arrival, first);
   barrier();
   if (first == first_arrival) atomicMin(winner, token);

@@ -50,7 +50,7 @@ struct gpu_executor {
 
 enum {
   WISP_GPU_FLIGHTS = 2,     /* submits under way at the same time, when tokens are generated */
-  WISP_GPU_FLIGHT_PARTS = 4 /* commands of 1, 1, 2 and 4 tokens: the first n of them make 2^(n-1) */
+  WISP_GPU_FLIGHT_PARTS = 5 /* commands of 1, 1, 2, 4 and 8 tokens: the first n of them make 2^(n-1) */
 };
 
 /* One submit of decode. */

@@ -9,7 +9,7 @@
 
 /* A display's watchdog and a user who stops wait for at most this: flights are that short where a token is. */
 #define FLIGHTS_SECONDS 0.05
-#define SUBMIT_SHARE 200 /* a flight takes at least so many times what its submit costs */
+#define SUBMIT_SHARE 400 /* a flight takes at least so many times what its submit costs */
 
 static bool draws(const gpu_timeline *t) {
   return t->base.sampler && wisp_sampler_draws(t->base.sampler);
@@ -21,6 +21,11 @@ static bool draws_on_host(const gpu_timeline *t) {
 }
 
 /* ---- Recording ---- */
+
+/* 16 tokens a flight are short on a discrete GPU only: elsewhere the last part would be recorded for nothing. */
+static uint32_t usable_parts(const gpu_timeline *t) {
+  return t->context.caps->kind == WVK_KIND_DISCRETE ? WISP_GPU_FLIGHT_PARTS : WISP_GPU_FLIGHT_PARTS - 1;
+}
 
 static uint32_t part_tokens(uint32_t part) {
   return part ? 1u << (part - 1) : 1;
@@ -43,7 +48,7 @@ wisp_status wisp_gpu_decode_prepare(gpu_timeline *t) {
   if (t->recorded) return WISP_OK;
   t->context.draws = draws(t) && !draws_on_host(t);
   for (uint32_t i = 0; i < WISP_GPU_FLIGHTS; i++)
-    for (uint32_t part = 0; part < WISP_GPU_FLIGHT_PARTS; part++) WISP_TRY(record_part(t, i, part));
+    for (uint32_t part = 0; part < usable_parts(t); part++) WISP_TRY(record_part(t, i, part));
   t->recorded = true;
   return WISP_OK;
 }
@@ -70,15 +75,15 @@ static wisp_status time_empty(gpu_timeline *t, wvk_commands *commands) {
  * one for each object and one to spare, are made before its first token. */
 static wisp_status measure_submit(gpu_timeline *t) {
   for (uint32_t i = 0; i < WISP_GPU_FLIGHTS; i++)
-    for (uint32_t part = 0; part < WISP_GPU_FLIGHT_PARTS; part++) WISP_TRY(time_empty(t, t->flights[i].parts[part]));
+    for (uint32_t part = 0; part < usable_parts(t); part++) WISP_TRY(time_empty(t, t->flights[i].parts[part]));
   WISP_TRY(time_empty(t, t->batch));
-  WISP_GPU_TRY(wvk_submit(t->executor->device, t->flights[0].parts, WISP_GPU_FLIGHT_PARTS));
+  WISP_GPU_TRY(wvk_submit(t->executor->device, t->flights[0].parts, usable_parts(t)));
   return wisp_gpu_status(wvk_wait(t->flights[0].parts[0], UINT64_MAX));
 }
 
 wisp_status wisp_gpu_decode_open(gpu_timeline *t) {
   for (uint32_t i = 0; i < WISP_GPU_FLIGHTS; i++)
-    for (uint32_t part = 0; part < WISP_GPU_FLIGHT_PARTS; part++)
+    for (uint32_t part = 0; part < usable_parts(t); part++)
       WISP_GPU_TRY(wvk_commands_create(&t->flights[i].parts[part], t->executor->device, 0));
   return measure_submit(t);
 }
@@ -144,7 +149,7 @@ wisp_status wisp_gpu_decode_step(gpu_timeline *t) {
 /* Parts of the next flight, at most tokens long. Doubled while its submit costs too much of it, and flights stay short. */
 static uint32_t flight_parts(const gpu_timeline *t, uint32_t tokens) {
   uint32_t parts = 1, made = 1;
-  while (parts < WISP_GPU_FLIGHT_PARTS && 2 * made <= tokens && t->token_seconds > 0 &&
+  while (parts < usable_parts(t) && 2 * made <= tokens && t->token_seconds > 0 &&
          made * t->token_seconds < SUBMIT_SHARE * t->submit_seconds &&
          WISP_GPU_FLIGHTS * 2 * made * t->token_seconds < FLIGHTS_SECONDS) {
     parts++;

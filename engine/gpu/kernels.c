@@ -10,7 +10,8 @@
 
 enum {
   EMBED_LOCAL = 64,
-  SAMPLE_LOCAL = WISP_MAX_LOCAL /* as many as draw.comp has bins */,
+  SAMPLE_LOCAL = WISP_MAX_LOCAL,
+  DRAW_LOCAL = 1024 /* the one workgroup has a whole core of a discrete GPU to itself */,
   MATRIX_LOCAL = 128,
   BATCH_LOCAL = 64,
   STORE_LOCAL = 64,
@@ -452,6 +453,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     c[WISP_C_LOCAL] = SAMPLE_LOCAL;
     if (context->draws) {
       call.kernel.shader = wisp_shader_find("draw");
+      if (context->caps->kind == WVK_KIND_DISCRETE && context->caps->max_workgroup >= DRAW_LOCAL) c[WISP_C_LOCAL] = DRAW_LOCAL;
       c[WISP_C_COLS] = m->vocabulary;
       c[WISP_C_X] = a->logits;
       c[WISP_C_X_STRIDE] = a->logit_stride;

@@ -3,6 +3,7 @@
 #ifndef WISP_SHARED_DRAW_H
 #define WISP_SHARED_DRAW_H
 
+#define WISP_DRAW_BINS 256             /* of draw.comp: at least so many invocations */
 #define WISP_DRAW_OCTAVE 0x1000000u    /* steps that halve a weight */
 #define WISP_DRAW_FARTHEST 0x1e000000u /* steps: 30 octaves, where a weight is 1 */
 #define WISP_DRAW_ONE 0x40000000u      /* weight of the best */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The kernel that draws tokens at random, on logits of its own, against the host's sampler: the very same tokens. */
+ * The kernel that draws tokens at random, in the smallest and the largest workgroup, on logits of its own, against the host's
+ * sampler: the very same tokens. */
 #ifndef WISP_CHECKER_DRAW_H
 #define WISP_CHECKER_DRAW_H
 
