@@ -54,7 +54,7 @@ stage validation             600 'build-release downloads' validation
 stage unit-asan             1800 'build-asan downloads'    unit asan lavapipe '*/*'
 stage fuzz                   600 'build-asan'              fuzz
 stage build-clang            900 ''                        build clang
-stage build-glsl             900 ''                        build glsl
+stage glsl                   300 'build-clang'             unit clang lavapipe 'wvk_glsl/*'
 stage build-tsan             600 ''                        build tsan
 stage threads                300 'build-tsan'              threads
 stage build-arm64            900 'downloads'               build arm64
