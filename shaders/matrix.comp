@@ -49,11 +49,25 @@ vec4 load_input(uint column, uint vector, inout float squares) {
   return v;
 }
 
-// Inputs of one block of 32, transformed as in wisp_reference_hadamard, not yet rounded.
-void load_block(uint column, uint block, inout float squares, out vec4 x[8]) {
-  [[unroll]] for (uint i = 0u; i < 8u; i++)
-    x[i] = 32u * block + 4u * i < COLS ? load_input(column, 8u * block + i, squares) : vec4(0.0);
-  if (COLS % 32u == 0u) hadamard(x);
+// The tile's inputs, transformed as in wisp_reference_hadamard, not yet rounded. All invocations must call. In shared memory: a block
+// of 32 in registers would spill. An invocation's vectors are then those from its id on, LOCAL apart.
+void stage_transformed(uint column, uint begin, inout float squares) {
+  const uint id = gl_LocalInvocationID.x;
+  for (uint i = id; i < TILE_VECTORS; i += LOCAL) {
+    const vec4 v = begin + 4u * i < COLS ? load_input(column, begin / 4u + i, squares) : vec4(0.0);
+    staged[i] = COLS % 32u == 0u ? hadamard_vector(v) : v;
+  }
+  if (COLS % 32u != 0u) return;
+  barrier();
+  [[dont_unroll]] for (uint step = 1u; step < 8u; step <<= 1) {
+    for (uint pair = id; pair < TILE_VECTORS / 2u; pair += LOCAL) {
+      const uint i = 2u * pair - (pair & step - 1u);
+      const vec4 a = staged[i], b = staged[i + step];
+      staged[i] = a + b;
+      staged[i + step] = a - b;
+    }
+    barrier();
+  }
 }
 
 #ifdef QKV
@@ -131,13 +145,12 @@ void main() {
 #endif
   float scale = 0.0, inverse = 0.0, zero = 0.0;
   if (ROUND == 1u) {
-    vec4 low = vec4(0.0), high = vec4(0.0), x[8];
-    float unused = 0.0;
-    for (uint block = id; block < ROW_BLOCKS; block += LOCAL) {
-      load_block(column, block, unused, x);
-      [[unroll]] for (uint i = 0u; i < 8u; i++) {
-        low = min(low, x[i]);
-        high = max(high, x[i]);
+    vec4 low = vec4(0.0), high = vec4(0.0);
+    for (uint begin = 0u; begin < COLS; begin += TILE) {
+      stage_transformed(column, begin, squares);
+      for (uint i = id; i < TILE_VECTORS; i += LOCAL) {
+        low = min(low, staged[i]);
+        high = max(high, staged[i]);
       }
     }
     const float lowest = -reduce_max(-min(min(low.x, low.y), min(low.z, low.w)));
@@ -148,12 +161,10 @@ void main() {
   for (uint begin = 0u; begin < COLS; begin += TILE) {
     const uint features = min(TILE, COLS - begin);
     if (ROUND == 1u) {
-      vec4 x[8];
-      for (uint block = id; block < TILE / 32u; block += LOCAL) {
-        load_block(column, begin / 32u + block, squares, x);
-        [[unroll]] for (uint i = 0u; i < 8u; i++)
-          staged[8u * block + i] = scale * clamp(roundEven(x[i] * inverse), -zero, 255.0 - zero);
-      }
+      float counted = 0.0;
+      if (TILE < COLS) stage_transformed(column, begin, counted);
+      for (uint i = id; i < TILE_VECTORS; i += LOCAL)
+        staged[i] = scale * clamp(roundEven(staged[i] * inverse), -zero, 255.0 - zero);
     } else {
       for (uint i = id; i < TILE_VECTORS; i += LOCAL)
         staged[i] = 4u * i < features ? load_input(column, begin / 4u + i, squares) : vec4(0.0);

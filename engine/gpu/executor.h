@@ -70,7 +70,8 @@ struct gpu_timeline {
   wisp_timeline base;
   gpu_executor *executor;
   wisp_kernel_context context;
-  uint64_t slot_bytes; /* of the KV cache, a multiple of the offset alignment */
+  uint32_t kv_slots;   /* of the KV cache */
+  uint64_t slot_bytes; /* of one, a multiple of the offset alignment */
   wvk_buffer *kv, *data, *step, *tokens, *residual;
   wvk_buffer *readback; /* [readback_columns][vocabulary] floats */
   uint32_t readback_columns;
@@ -142,8 +143,9 @@ void wisp_gpu_set_choice(gpu_executor *executor, const wisp_choice *choice);
 /* The pipeline of a kernel that was built; NULL: it was not. */
 const wvk_pipeline *wisp_gpu_pipeline(gpu_executor *executor, const wisp_kernel *kernel);
 
-/* Runs each kind of op on this device with a few tokens and compares with the C reference (selftest.c). A variant that is wrong
- * is replaced by the plain one and named at WARN; a wrong plain one is DEVICE. Start-up leaves it out where the same kernels
+/* Runs each kind of op on this device with a few tokens and compares with the C reference (selftest.c), attention over many
+ * positions as well (splits_check.h). A variant that is wrong is replaced by the plain one, attention whose positions are
+ * shared by one that shares none, and named at WARN; a wrong plain one is DEVICE. Start-up leaves it out where the same kernels
  * have passed at an earlier start (trust.h). */
 wisp_status wisp_gpu_selftest(gpu_executor *executor);
 
@@ -153,9 +155,10 @@ wisp_status wisp_gpu_check_fused(gpu_executor *executor);
 
 wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *executor, uint32_t context, wisp_kv_type kv_type);
 
-/* As chosen says, with its KV type; its pipelines are there. */
+/* As chosen says, with its KV type; its pipelines are there. kv_slots: the plan's, or fewer where only blocks that use the
+ * first ones will run. */
 wisp_status wisp_gpu_timeline_create_as(gpu_timeline **timeline, gpu_executor *executor, const wisp_kernel_context *chosen,
-                                        uint32_t context);
+                                        uint32_t context, uint32_t kv_slots);
 void wisp_gpu_timeline_destroy(wisp_timeline *timeline);
 wisp_status wisp_gpu_append(wisp_timeline *timeline, const int32_t *ids, size_t count, wisp_logits which, float *logits);
 wisp_status wisp_gpu_last_logits(wisp_timeline *timeline, float *logits);

@@ -272,11 +272,12 @@ static void set_splits(wisp_kernel_call *call, const wisp_kernel_context *contex
   uint32_t *c = call->kernel.constants, queries = 1;
   c[WISP_C_QUERIES] = c[WISP_C_SPLITS] = 1;
   if (batch) return;
+  c[WISP_C_SPLIT_FROM] = direct ? 640 : 384;
+  if (context->refused & WISP_REFUSED_SPLITS) return;
   for (uint32_t i = 2; i <= MOST_QUERIES && !direct; i++)
     if (group % i == 0 && i * m->head_size <= 2 * WISP_MAX_LOCAL) queries = i;
   c[WISP_C_QUERIES] = queries;
   c[WISP_C_SPLITS] = direct ? 4 : WISP_MOST_SPLITS / queries * queries;
-  c[WISP_C_SPLIT_FROM] = direct ? 640 : 384;
   c[WISP_C_PARTIALS] = context->activations.partials;
   c[WISP_C_ARRIVALS] = context->activations.arrivals;
   call->column_items = c[WISP_C_SPLITS] / queries;

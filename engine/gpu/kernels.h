@@ -69,10 +69,11 @@ typedef struct wisp_kernel_context {
   bool fused;         /* decode by the fused kernels (fused.h) */
   bool draws;         /* tokens are drawn at random, not the argmax */
   uint32_t refused;   /* what this device does not get right: bit of each op kind whose subgroup variant; of WISP_OP_SAMPLE:
-                         the draw; WISP_REFUSED_FUSED */
+                         the draw; WISP_REFUSED_FUSED, WISP_REFUSED_SPLITS */
 } wisp_kernel_context;
 
 #define WISP_REFUSED_FUSED (1u << 31)
+#define WISP_REFUSED_SPLITS (1u << 30) /* positions of decode's attention shared by several workgroups */
 
 /* What was chosen, else otherwise. */
 static inline uint32_t wisp_chosen(const wisp_kernel_context *context, wisp_knob knob, uint32_t otherwise) {

@@ -8,6 +8,7 @@
 #include "cpu/reference.h"
 #include "gpu/batch_kernels.h"
 #include "gpu/executor.h"
+#include "gpu/splits_check.h"
 #include "session/sampler.h"
 
 enum { BATCH = 3, TOKENS = BATCH + 1, ROWS = 12 /* sampled, in pairs */ };
@@ -28,6 +29,7 @@ typedef struct test {
   float *scratch;       /* [4 * widest]: input, weights of a row, output, RoPE table */
   uint32_t widest;
   char wrong[96]; /* what differs, empty if nothing */
+  bool far;       /* only over many positions */
 } test;
 
 static uint32_t max_u32(uint32_t a, uint32_t b) {
@@ -363,6 +365,15 @@ static wisp_status run_passes(test *t, wisp_op_kind *blame) {
   return WISP_OK;
 }
 
+/* Block 0 is all that runs: one slot, whatever the length. */
+static wisp_status create_timeline(test *t) {
+  gpu_executor *e = t->executor;
+  WISP_TRY(wisp_gpu_build_pipelines(e, WISP_KV_F16));
+  wisp_kernel_context chosen = e->context;
+  chosen.kv_type = WISP_KV_F16;
+  return wisp_gpu_timeline_create_as(&t->timeline, e, &chosen, max_u32(TOKENS + 1, wisp_splits_reach(e->plan, &chosen)), 1);
+}
+
 static wisp_status run_test(test *t, wisp_op_kind *blame) {
   const wisp_model *m = t->executor->plan->model;
   const uint32_t q = m->heads * m->head_size;
@@ -370,13 +381,16 @@ static wisp_status run_test(test *t, wisp_op_kind *blame) {
   t->scratch = wisp_host_alloc(t->executor->host, 4 * (size_t)t->widest, sizeof *t->scratch);
   if (!t->scratch) return wisp_fail_memory(t->executor->host, "self-test", 16ull * t->widest);
   wisp_rope_table(m, TOKENS, t->scratch + 3 * (size_t)t->widest);
-  wisp_timeline *timeline;
-  WISP_TRY(wisp_gpu_timeline_create(&timeline, &t->executor->base, TOKENS + 1, WISP_KV_F16));
-  t->timeline = (gpu_timeline *)timeline;
+  WISP_TRY(create_timeline(t));
   const uint64_t bytes = 4ull * (BATCH * (3ull * m->width + 2ull * q + m->ffn_width) + m->vocabulary) +
                          TOKENS * wisp_plan_kv_row_bytes(t->executor->plan, WISP_KV_F16);
   WISP_GPU_TRY(wvk_buffer_create(&t->readback, t->executor->device, "self-test", bytes, WVK_MEMORY_READBACK));
-  return run_passes(t, blame);
+  WISP_TRY(run_passes(t, blame));
+  if (t->wrong[0]) return WISP_OK;
+  *blame = WISP_OP_ATTENTION;
+  const wisp_status status = wisp_splits_check(t->timeline, t->wrong);
+  t->far = t->wrong[0];
+  return status;
 }
 
 wisp_status wisp_gpu_selftest(gpu_executor *e) {
@@ -397,6 +411,14 @@ wisp_status wisp_gpu_selftest(gpu_executor *e) {
       wisp_log(e->host, WISP_LOG_WARN, "%s draws wrong tokens (%s); the host draws them", device, t.wrong);
       e->context.refused |= 1u << WISP_OP_SAMPLE;
       return WISP_OK;
+    }
+    if (t.far && !(e->context.refused & WISP_REFUSED_SPLITS)) {
+      wisp_log(e->host, WISP_LOG_WARN,
+               "%s computes wrong results where workgroups share a head's positions (%s); using the plain way, one a head",
+               device, t.wrong);
+      e->context.refused |= WISP_REFUSED_SPLITS;
+      WISP_TRY(wisp_gpu_build_pipelines(e, WISP_KV_F16));
+      continue;
     }
     const bool replaceable = (caps->subgroup_shuffle || caps->int_dot) && !(e->context.refused & 1u << blame) &&
                              blame != WISP_OP_EMBED && blame != WISP_OP_SAMPLE;

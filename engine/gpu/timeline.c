@@ -112,7 +112,7 @@ static wisp_status create_buffers(gpu_timeline *t) {
   const uint64_t alignment = caps->storage_alignment > 256 ? caps->storage_alignment : 256;
   const uint64_t slot = wisp_plan_kv_row_bytes(e->plan, t->base.kv_type) * t->base.context;
   t->slot_bytes = (slot + alignment - 1) / alignment * alignment;
-  const uint64_t kv_bytes = t->slot_bytes * e->plan->kv_slots;
+  const uint64_t kv_bytes = t->slot_bytes * t->kv_slots;
   const uint64_t data_bytes = (t->context.activations.rope + (uint64_t)t->base.context * m->head_size * wisp_rope_tables(m)) *
                               sizeof(float);
   const struct {
@@ -183,13 +183,13 @@ wisp_status wisp_gpu_timeline_create(wisp_timeline **timeline, wisp_executor *ex
   wisp_kernel_context chosen = e->context;
   chosen.kv_type = kv_type;
   chosen.fused = e->context.fused && wisp_fused_fits(&chosen);
-  WISP_TRY(wisp_gpu_timeline_create_as(&t, e, &chosen, context));
+  WISP_TRY(wisp_gpu_timeline_create_as(&t, e, &chosen, context, e->plan->kv_slots));
   *timeline = &t->base;
   return WISP_OK;
 }
 
 wisp_status wisp_gpu_timeline_create_as(gpu_timeline **timeline, gpu_executor *e, const wisp_kernel_context *chosen,
-                                        uint32_t context) {
+                                        uint32_t context, uint32_t kv_slots) {
   *timeline = NULL;
   gpu_timeline *t = wisp_host_alloc(e->host, 1, sizeof *t);
   if (!t) return wisp_fail_memory(e->host, "timeline", sizeof *t);
@@ -198,6 +198,7 @@ wisp_status wisp_gpu_timeline_create_as(gpu_timeline **timeline, gpu_executor *e
   t->base.kv_type = chosen->kv_type;
   t->executor = e;
   t->context = *chosen;
+  t->kv_slots = kv_slots;
   t->batch_limit = t->context.activations.columns;
   const char *batch = getenv("WISP_BATCH");
   const unsigned long wanted = batch ? strtoul(batch, NULL, 10) : 0;

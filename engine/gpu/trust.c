@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { VERSION = 1 };
+enum { VERSION = 2 }; /* goes up where the self-test comes to judge more */
 
 typedef struct entry { /* in the cache */
   uint64_t version, count;

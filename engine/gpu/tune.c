@@ -153,7 +153,7 @@ static wisp_status trial_open(trial *r, gpu_executor *e, const wisp_kernel_conte
   *r = (trial){0};
   WISP_TRY(add_kernels(e, context, &built));
   if (!built) return WISP_OK;
-  WISP_TRY(wisp_gpu_timeline_create_as(&r->timeline, e, context, WISP_TUNE_CONTEXT));
+  WISP_TRY(wisp_gpu_timeline_create_as(&r->timeline, e, context, WISP_TUNE_CONTEXT, e->plan->kv_slots));
   wisp_persistent_bar(r->timeline);
   return fill(r->timeline);
 }
@@ -457,7 +457,7 @@ static wisp_status try_persistent(search *s, candidate *best, trial *persistent)
   gpu_executor *e = s->e;
   const wisp_kernel_context context = context_of(e, &best->choice);
   if (!atomic_load(&e->persistent.available) || context.kv_type == WISP_KV_Q8_0) return WISP_OK;
-  WISP_TRY(wisp_gpu_timeline_create_as(&persistent->timeline, e, &context, WISP_TUNE_CONTEXT));
+  WISP_TRY(wisp_gpu_timeline_create_as(&persistent->timeline, e, &context, WISP_TUNE_CONTEXT, e->plan->kv_slots));
   persistent->persistent = persistent->timeline->persistent.active;
   if (!persistent->persistent) return WISP_OK; /* its kernel for this KV type is still being compiled */
   WISP_TRY(fill(persistent->timeline));

@@ -2,8 +2,11 @@
  * The start-up check must see a device that computes wrongly: here, one whose weights were changed behind its back. */
 #include <criterion/criterion.h>
 
+#include <stdlib.h>
+
 #include "capture.h"
 #include "gpu/executor.h"
+#include "unit/session_fixture.h"
 
 typedef struct bench {
   capture log;
@@ -13,12 +16,18 @@ typedef struct bench {
   wisp_executor *executor;
 } bench;
 
-static void bench_open(bench *b) {
+enum { FAR = 700 };
+
+static void bench_open_shape(bench *b, const char *shape) {
   b->host = capture_host(&b->log);
-  cr_assert_eq(wisp_model_synthesize(&b->model, &b->host, "tiny", "q8_0", 1), WISP_OK);
+  cr_assert_eq(wisp_model_synthesize(&b->model, &b->host, shape, "q8_0", 1), WISP_OK);
   cr_assert_eq(wisp_plan_create(&b->plan, &b->host, &b->model), WISP_OK);
-  const wisp_executor_params params = {.host = &b->host, .plan = &b->plan, .device_index = -1, .max_context = 64};
+  const wisp_executor_params params = {.host = &b->host, .plan = &b->plan, .device_index = -1, .max_context = FAR};
   cr_assert_eq(wisp_gpu_executor.create(&b->executor, &params), WISP_OK, "needs a Vulkan device");
+}
+
+static void bench_open(bench *b) {
+  bench_open_shape(b, "tiny");
 }
 
 static void bench_close(bench *b) {
@@ -65,4 +74,89 @@ Test(gpu_selftest, wrong_vocabulary_is_blamed_on_embed) {
   const char *text = blame_after_change(&b, ((gpu_executor *)b.executor)->weights.embedding, 0);
   cr_assert_not_null(strstr(text, "(embed row"), "%s", text);
   bench_close(&b);
+}
+
+/* ---- Attention over many positions -------------------------------------------------------------------------------------- */
+
+static wisp_kernel attention_kernel(const bench *b) {
+  const gpu_executor *e = (gpu_executor *)b->executor;
+  uint32_t i = 0;
+  while (b->plan.ops[i].kind != WISP_OP_ATTENTION) i++;
+  return wisp_kernel_for(&e->context, &b->plan.ops[i], 0, false).kernel;
+}
+
+/* What the check says of a driver that takes kernel as if that constant were another. */
+static wisp_status check_mistaken(bench *b, const wisp_kernel *kernel, uint32_t constant, uint32_t value) {
+  gpu_executor *e = (gpu_executor *)b->executor;
+  uint32_t i = 0;
+  while (i < e->pipeline_count && !wisp_kernel_equal(&e->kernels[i], kernel)) i++;
+  cr_assert_lt(i, e->pipeline_count);
+  wisp_kernel mistaken = *kernel;
+  mistaken.constants[constant] = value;
+  wvk_pipeline_params params = {.name = kernel->shader->name,
+                                .spirv = kernel->shader->spirv,
+                                .spirv_bytes = kernel->shader->bytes,
+                                .constants = mistaken.constants,
+                                .constant_count = WISP_C_COUNT};
+  wvk_pipeline *kept = e->pipelines[i];
+  cr_assert_eq(wvk_pipeline_create(&e->pipelines[i], e->layout, &params), WVK_OK);
+  const wisp_status status = wisp_gpu_selftest(e);
+  wvk_pipeline_destroy(&e->pipelines[i]);
+  e->pipelines[i] = kept;
+  return status;
+}
+
+/* Logits of a token alone behind many. */
+static void decode_far(bench *b, float *logits) {
+  int32_t ids[FAR];
+  wisp_timeline *timeline;
+  for (int32_t i = 0; i < FAR; i++) ids[i] = (i * 37 + 5) % (int32_t)b->model.vocabulary;
+  cr_assert_eq(wisp_gpu_timeline_create(&timeline, b->executor, FAR, WISP_KV_F16), WISP_OK);
+  cr_assert_eq(wisp_gpu_append(timeline, ids, FAR - 1, WISP_LOGITS_NONE, NULL), WISP_OK);
+  cr_assert_eq(wisp_gpu_append(timeline, ids + FAR - 1, 1, WISP_LOGITS_LAST, logits), WISP_OK);
+  wisp_gpu_timeline_destroy(timeline);
+}
+
+/* Nobody is the last to arrive: attention without splits takes over. Where that is wrong as well, beyond 8 positions, the plain
+ * variant does, and where there is no other the device is refused. Returns the device's smallest subgroup. */
+static uint32_t replace_splits(const char *caps) {
+  const double limit = 1e-6; /* a last bit can become one of f16 */
+  float expected[300], found[300];
+  bench b = {0};
+  setenv("WISP_CAPS", caps, 1);
+  setenv("WISP_FUSED", "0", 1);
+  bench_open_shape(&b, "tiny-32");
+  gpu_executor *e = (gpu_executor *)b.executor;
+  cr_assert_eq(b.log.warnings, 0);
+  decode_far(&b, expected);
+
+  const wisp_kernel split = attention_kernel(&b);
+  cr_assert_gt(split.constants[WISP_C_SPLITS], 1u, "WISP_CAPS=%s", caps);
+  cr_assert_eq(check_mistaken(&b, &split, WISP_C_SPLITS, 2 * split.constants[WISP_C_SPLITS]), WISP_OK, "%s", b.log.error);
+  cr_expect(e->context.refused == WISP_REFUSED_SPLITS && b.log.warnings == 1);
+  const wisp_kernel whole = attention_kernel(&b);
+  cr_expect_eq(whole.constants[WISP_C_SPLITS], 1u);
+  decode_far(&b, found);
+  cr_expect(fixture_nmse(found, expected, b.model.vocabulary) <= limit, "WISP_CAPS=%s", caps);
+
+  if (whole.shader->needs & WISP_NEEDS_SUBGROUP) {
+    cr_assert_eq(check_mistaken(&b, &whole, WISP_C_WINDOW, 8), WISP_OK, "%s", b.log.error);
+    cr_expect(e->context.refused == (WISP_REFUSED_SPLITS | 1u << WISP_OP_ATTENTION) && b.log.warnings == 2);
+    decode_far(&b, found);
+    cr_expect(fixture_nmse(found, expected, b.model.vocabulary) <= limit, "WISP_CAPS=%s", caps);
+  }
+  e->context.refused |= 1u << WISP_OP_ATTENTION;
+  const wisp_kernel last = attention_kernel(&b);
+  cr_expect_eq(check_mistaken(&b, &last, WISP_C_WINDOW, 8), WISP_ERROR_DEVICE);
+  cr_expect_not_null(strstr(b.log.error, "attention over"), "%s", b.log.error);
+  const uint32_t subgroup = wvk_device_caps(e->device)->subgroup_min;
+  bench_close(&b);
+  unsetenv("WISP_CAPS");
+  unsetenv("WISP_FUSED");
+  return subgroup;
+}
+
+Test(gpu_selftest, wrong_splits_are_seen_and_replaced) {
+  const bool direct = replace_splits("kind=integrated") >= 8; /* then discrete devices have a kernel of their own */
+  if (direct && !FIXTURE_SANITIZED) replace_splits("kind=discrete");
 }
