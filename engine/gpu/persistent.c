@@ -8,20 +8,14 @@
 
 #include "base/clock.h"
 #include "gpu/executor.h"
+#include "gpu/persistent_shape.h"
 #include "gpu/token_check.h"
 #include "gpu/tune.h"
 
 enum {
-  HEAD = 4, /* the phases: qkv, attn_out, gate_up, down, head */
-  PHASES,
-  SPLIT = 128,         /* positions a workgroup of attention takes */
-  SPINS = 20000,       /* looks at a mail: over 10 ms, a hundred times what one takes */
-  LOCAL = 512,         /* leaves an invocation 128 registers of NVIDIA's 65536 */
-  WHOLE = 32,          /* registers that the weights of a whole block may take */
-  STREAM = 24,         /* for weights that are asked for ahead where a block takes more; two units in any case */
-  ACROSS = 20,         /* for those that are asked for before an exchange; one unit in any case */
-  UNIT_COST = 16,      /* of a unit, in weights */
-  MOST_UNIT_BYTES = 64 /* 16 words */
+  SPLIT = 128,  /* positions a workgroup of attention takes */
+  AHEAD = 2,    /* of them, an invocation reads at once */
+  SPINS = 20000 /* looks at a mail: over 10 ms, a hundred times what one takes */
 };
 
 /* Vendors on whose discrete GPUs it is tried unasked. NVIDIA: seen to work on an H100. */
@@ -50,23 +44,21 @@ const char *wisp_persistent_text(const wisp_persistent *p, bool fused) {
 
 /* ---- Whether and how ---- */
 
-typedef struct shape { /* of the dispatch */
+typedef struct wish { /* fields left 0 are for the device to choose */
   uint32_t groups, local, split;
-  uint32_t stream, across; /* units that an invocation asks for ahead; of these, units of a later phase */
-  uint32_t ahead;          /* rows of K and V likewise */
-} shape;
+} wish;
 
 static const char slower[] = "found to be faster here";
 
 #define REFUSE(...) return (refuse(p, __VA_ARGS__), false)
 
-/* What the environment asks for: fields left 0 are for the device to choose. */
-static bool read_wish(wisp_persistent *p, const wvk_caps *caps, const wisp_choice *choice, shape *wish) {
+/* What the environment asks for. */
+static bool read_wish(wisp_persistent *p, const wvk_caps *caps, const wisp_choice *choice, wish *wished) {
   const char *text = getenv("WISP_PERSISTENT");
   if (text && !*text) text = NULL;
-  *wish = (shape){0};
+  *wished = (wish){0};
   if (text && !strcmp(text, "0")) REFUSE("WISP_PERSISTENT=0");
-  if (text && strcmp(text, "1") && sscanf(text, "%ux%ux%u", &wish->groups, &wish->local, &wish->split) < 1)
+  if (text && strcmp(text, "1") && sscanf(text, "%ux%ux%u", &wished->groups, &wished->local, &wished->split) < 1)
     REFUSE("WISP_PERSISTENT=%.40s is not understood: 0, 1 or GROUPSxLOCAL", text);
   p->wished = text;
   if (text) return true;
@@ -76,13 +68,13 @@ static bool read_wish(wisp_persistent *p, const wvk_caps *caps, const wisp_choic
   REFUSE("not seen to work on %.80s; WISP_PERSISTENT=1 tries", caps->name);
 }
 
-static bool device_fits(wisp_persistent *p, const wvk_caps *caps, const shape *wish) {
+static bool device_fits(wisp_persistent *p, const wvk_caps *caps, const wish *wished) {
   if (!caps->memory_model || !caps->atomic64) REFUSE("no device-scope memory model or 64-bit atomics");
   if (!caps->subgroup_shuffle || caps->subgroup_min != caps->subgroup_max || caps->subgroup_size < 32)
     REFUSE("no subgroups of one size, at least 32");
   if (caps->storage_buffers < WISP_PERSISTENT_BINDINGS)
     REFUSE("%u storage buffers, %d needed", caps->storage_buffers, WISP_PERSISTENT_BINDINGS);
-  if (!caps->cores && !wish->groups) REFUSE("the driver does not tell how many workgroups run at the same time");
+  if (!caps->cores && !wished->groups) REFUSE("the driver does not tell how many workgroups run at the same time");
   return true;
 }
 
@@ -113,106 +105,16 @@ static bool model_fits(wisp_persistent *p, const wisp_model *m, const wisp_weigh
   return true;
 }
 
-typedef struct phase { /* rows of one or two matrices, times an input */
-  uint32_t rows, cols, matrices;
-  const wisp_layout *layout;
-  uint32_t slices; /* invocations that share a row */
-  uint32_t parts;  /* units of a block of 32 weights */
-  uint32_t units;  /* that an invocation takes */
-} phase;
-
-static uint32_t ceil_div(uint32_t a, uint32_t b) {
-  return (a + b - 1) / b;
-}
-
-static uint32_t phase_items(const phase *f, uint32_t groups) {
-  return ceil_div(ceil_div(f->rows, 4), groups);
-}
-
-/* Of a phase, in weights that an invocation takes one after the other; a unit costs some more. */
-static uint32_t phase_cost(const phase *f) {
-  return f->units * (32 / f->parts + UNIT_COST);
-}
-
-static uint32_t max_u32(uint32_t a, uint32_t b) {
-  return a > b ? a : b;
-}
-
-static uint32_t unit_registers(const phase *f) {
-  return f->layout->quant_bytes / f->parts / 4 + (f->layout->scale_bytes > 0);
-}
-
-/* The slices and units with which an invocation is done first; of the head, whose stream is a row's units, in so many
- * registers. */
-static void choose_slices(phase *f, const shape *s, uint32_t subgroup, bool head) {
-  const uint32_t most_registers = head ? max_u32(STREAM, f->layout->quant_bytes / 2) : UINT32_MAX;
-  const uint32_t slots = f->matrices * phase_items(f, s->groups), step = subgroup / 4;
-  phase best = {0};
-  for (uint32_t parts = 1; parts <= 4; parts *= 2) {
-    if (f->layout->quant_bytes / parts > MOST_UNIT_BYTES) continue;
-    const uint32_t row_units = parts * wisp_layout_row_blocks(f->cols);
-    for (uint32_t slices = step; 4 * slices <= s->local; slices += step) {
-      phase tried = *f;
-      tried.slices = slices;
-      tried.parts = parts;
-      tried.units = ceil_div(slots, s->local / (4 * slices)) * ceil_div(row_units, slices);
-      if (ceil_div(row_units, slices) * unit_registers(&tried) > most_registers) continue;
-      if (!best.slices || phase_cost(&tried) < phase_cost(&best)) best = tried;
-    }
-  }
-  *f = best;
-}
-
-/* What is under way at once: a whole block's weights, where they fit. More makes the driver spill registers, or mail late. */
-static void choose_stream(shape *s, const phase phases[PHASES]) {
-  uint32_t units = 0, registers = 0, most = 1;
-  for (int i = 0; i < HEAD; i++) {
-    units += phases[i].units;
-    registers += phases[i].units * unit_registers(&phases[i]);
-    most = max_u32(most, unit_registers(&phases[i]));
-  }
-  s->stream = s->across = units;
-  if (registers > WHOLE || units > WISP_P_MOST_STREAM) {
-    s->stream = max_u32(STREAM / most, 2);
-    s->across = max_u32(ACROSS / most, 1);
-    registers = s->stream * most;
-  }
-  s->ahead = registers <= WHOLE && most <= STREAM / 2 ? 4 : 2;
-}
-
-/* Groups, invocations and their work. */
-static bool choose_shape(wisp_persistent *p, const wisp_model *m, const wisp_weights *w, const wvk_caps *caps, shape wish,
-                         shape *s, phase phases[PHASES]) {
-  const uint32_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
-  const wisp_placed *matrices = w->blocks[0].matrices;
-  const phase all[PHASES] = {{q_rows + 2 * kv_rows, m->width, 1, matrices[0].layout, 0, 0, 0},
-                             {m->width, q_rows, 1, matrices[3].layout, 0, 0, 0},
-                             {m->ffn_width, m->width, 2, matrices[4].layout, 0, 0, 0},
-                             {m->width, m->ffn_width, 1, matrices[6].layout, 0, 0, 0},
-                             {m->vocabulary, m->width, 1, w->head[0].matrices[0].layout, 0, 0, 0}};
-  memcpy(phases, all, sizeof all);
-  s->groups = wish.groups ? wish.groups : caps->cores;
-  if (s->groups > m->ffn_width / 4) s->groups = m->ffn_width / 4; /* each has rows of gate_up: that is what keeps mail whole */
-  s->split = wish.split ? wish.split : SPLIT;
-  const uint32_t widest = max_u32(max_u32(m->width, q_rows), m->ffn_width);
-  const uint32_t least = max_u32(max_u32(ceil_div(widest, WISP_P_SHARE), 4 * phase_items(&phases[0], s->groups)),
-                                 m->head_size / 8);
-  const uint32_t step = max_u32(caps->subgroup_size, 64);
-  s->local = wish.local ? wish.local : max_u32(LOCAL, ceil_div(least, step) * step);
-  if (s->local < least || s->local > caps->max_workgroup)
-    REFUSE("vectors of %u need at least %u invocations, %u there", widest, least, caps->max_workgroup);
-  for (int i = 0; i < PHASES; i++) {
-    choose_slices(&phases[i], s, caps->subgroup_size, i == HEAD);
-    if (!phases[i].slices) REFUSE("rows of %u are too long", phases[i].cols);
-  }
-  choose_stream(s, phases);
-  const uint32_t subgroups = s->local / caps->subgroup_size;
-  uint32_t partials = 0;
-  for (int i = 0; i < PHASES; i++)
-    partials = max_u32(partials, phases[i].matrices * phase_items(&phases[i], s->groups) *
-                                     (4 * phases[i].slices / caps->subgroup_size) * 4);
-  const uint32_t shared = 4 * ((widest + 31) / 32 * 36 + partials + subgroups * (3 + m->head_size) + 4);
-  if (shared > caps->shared_memory) REFUSE("%u bytes of shared memory needed, %u there", shared, caps->shared_memory);
+static bool choose_shape(wisp_persistent *p, const wisp_model *m, const wisp_weights *weights, const wvk_caps *caps,
+                         const wish *wished, wisp_persistent_shape *shape) {
+  const wisp_placed *matrices = weights->blocks[0].matrices;
+  *shape = (wisp_persistent_shape){.attn_out.layout = matrices[3].layout, .down.layout = matrices[6].layout};
+  shape->rows[WISP_P_QKV].layout = matrices[0].layout;
+  shape->rows[WISP_P_GATE_UP].layout = matrices[4].layout;
+  shape->rows[WISP_P_HEAD_ROWS].layout = weights->head[0].matrices[0].layout;
+  const uint32_t groups = wished->groups ? wished->groups : caps->cores;
+  const char *why = wisp_persistent_choose_shape(m, caps, groups, wished->local, shape);
+  if (why) REFUSE("%s", why);
   return true;
 }
 
@@ -229,15 +131,15 @@ static void set_matrix(uint32_t *constants, uint32_t index, const wisp_placed *p
 }
 
 /* Few enough that none is empty: (positions / splits rounded up) * (splits - 1) < positions. */
-static uint32_t most_splits(const wisp_model *m, const shape *s) {
-  const uint32_t wanted = s->groups / m->heads, most = s->split / 2;
+static uint32_t most_splits(const wisp_model *m, uint32_t groups, uint32_t split) {
+  const uint32_t wanted = groups / m->heads, most = split / 2;
   return wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most;
 }
 
-static void set_constants(wisp_persistent *p, const gpu_executor *e, const shape *s, const phase phases[PHASES]) {
+static void set_constants(wisp_persistent *p, const gpu_executor *e, const wisp_persistent_shape *s, uint32_t split) {
   const wisp_model *m = e->plan->model;
-  const wisp_weights *w = &e->weights;
-  const wisp_window *block = &w->blocks[0];
+  const wisp_weights *weights = &e->weights;
+  const wisp_window *block = &weights->blocks[0], *head = &weights->head[0], *embedding = &weights->embedding[0];
   uint32_t *c = p->constants;
   c[WISP_P_LOCAL] = s->local;
   c[WISP_P_SUBGROUP] = wvk_device_caps(e->device)->subgroup_size;
@@ -258,31 +160,34 @@ static void set_constants(wisp_persistent *p, const gpu_executor *e, const shape
   c[WISP_P_ROPE_STRIDE] = wisp_rope_tables(m) * m->head_size;
   c[WISP_P_LOGITS] = e->context.activations.logits;
   c[WISP_P_FIRST] = (uint32_t)(block->offset / 16);
-  c[WISP_P_STRIDE] = m->weight_blocks > 1 ? (uint32_t)((w->blocks[1].offset - block->offset) / 16) : 0;
-  c[WISP_P_EMBEDDING] = (uint32_t)(w->embedding[0].offset / 16);
-  c[WISP_P_HEAD] = (uint32_t)(w->head[0].offset / 16);
+  c[WISP_P_STRIDE] = m->weight_blocks > 1 ? (uint32_t)((weights->blocks[1].offset - block->offset) / 16) : 0;
+  c[WISP_P_EMBEDDING] = (uint32_t)(embedding->offset / 16);
+  c[WISP_P_HEAD] = (uint32_t)(head->offset / 16);
   c[WISP_P_ATTN_NORM] = block->vectors[WISP_ATTN_NORM];
   c[WISP_P_FFN_NORM] = block->vectors[WISP_FFN_NORM];
-  c[WISP_P_FINAL_NORM] = w->head[0].vectors[WISP_FINAL_NORM];
+  c[WISP_P_FINAL_NORM] = head->vectors[WISP_FINAL_NORM];
   c[WISP_P_BIAS] = m->blocks[0].q_bias ? block->vectors[WISP_Q_BIAS] : 0;
   for (uint32_t i = 0; i < WISP_WINDOW_MATRICES; i++) set_matrix(c, i, &block->matrices[i]);
-  set_matrix(c, 7, &w->embedding[0].matrices[0]);
-  set_matrix(c, 8, &w->head[0].matrices[0]);
-  for (uint32_t i = 0; i < PHASES; i++) {
-    c[WISP_P_SLICES + i] = phases[i].slices;
-    c[WISP_P_PARTS + i] = phases[i].parts;
+  set_matrix(c, 7, &embedding->matrices[0]);
+  set_matrix(c, 8, &head->matrices[0]);
+  for (uint32_t i = 0; i < WISP_P_ROW_PHASES; i++) {
+    c[WISP_P_SLICES + i] = s->rows[i].slices;
+    c[WISP_P_PARTS + i] = s->rows[i].parts;
   }
+  c[WISP_P_PARTS + WISP_P_ROW_PHASES] = s->attn_out.parts;
+  c[WISP_P_PARTS + WISP_P_ROW_PHASES + 1] = s->down.parts;
+  c[WISP_P_HIDDEN] = s->hidden;
   c[WISP_P_STREAM] = s->stream;
   c[WISP_P_ACROSS] = s->across;
-  c[WISP_P_AHEAD] = s->ahead;
-  c[WISP_P_SPLIT] = s->split;
-  c[WISP_P_SPLITS] = most_splits(m, s);
+  c[WISP_P_AHEAD] = AHEAD;
+  c[WISP_P_SPLIT] = split;
+  c[WISP_P_SPLITS] = most_splits(m, s->groups, split);
   c[WISP_P_SPINS] = SPINS;
 
-  const uint64_t splits = most_splits(m, s), q_rows = m->heads * m->head_size;
-  const uint64_t values = 2 * q_rows + 2ull * m->kv_heads * m->head_size + splits * (q_rows + 2 * m->heads) + 2ull * m->width +
-                          m->ffn_width;
-  p->mail_bytes = 8 * (2 * values + 2 * s->groups); /* two mailboxes, the candidates */
+  const uint64_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
+  const uint64_t mailbox = q_rows + 2 * kv_rows + c[WISP_P_SPLITS] * (q_rows + 2 * m->heads);
+  const uint64_t sums = (m->width + 3) / 4 * 16ull;                  /* of a set, from the next multiple of 16 on */
+  p->mail_bytes = 8 * (2 * mailbox + 2 * s->groups + 15 + 3 * sums); /* two mailboxes, the candidates, the sums */
 }
 
 /* ---- Compiling ---- */
@@ -512,12 +417,12 @@ wisp_status wisp_persistent_open(gpu_executor *e) {
   wisp_persistent *p = &e->persistent;
   const wisp_model *m = e->plan->model;
   const wvk_caps *caps = wvk_device_caps(e->device);
-  shape wish, s;
-  phase phases[PHASES];
-  if (!read_wish(p, caps, &e->context.choice, &wish) || !device_fits(p, caps, &wish) || !model_fits(p, m, &e->weights, caps) ||
-      !choose_shape(p, m, &e->weights, caps, wish, &s, phases))
+  wish wished;
+  wisp_persistent_shape s;
+  if (!read_wish(p, caps, &e->context.choice, &wished) || !device_fits(p, caps, &wished) ||
+      !model_fits(p, m, &e->weights, caps) || !choose_shape(p, m, &e->weights, caps, &wished, &s))
     return WISP_OK;
-  set_constants(p, e, &s, phases);
+  set_constants(p, e, &s, wished.split ? wished.split : SPLIT);
   WISP_GPU_TRY(wvk_layout_create(&p->layout, e->device, WISP_PERSISTENT_BINDINGS, 0, WISP_PUSH_BYTES));
   snprintf(p->shape.by_ops, sizeof p->shape.by_ops, "persistent: %u workgroups of %u", s.groups, s.local);
   snprintf(p->shape.fused, sizeof p->shape.fused, "%s", p->shape.by_ops);
@@ -539,12 +444,24 @@ bool wisp_persistent_pipeline(const gpu_executor *e, bool kv_f32, wisp_pipeline_
   static const struct {
     const char *name;
     uint32_t first, count;
-  } shown[] = {{"local", WISP_P_LOCAL, 1},         {"subgroup", WISP_P_SUBGROUP, 1},     {"groups", WISP_P_GROUPS, 1},
-               {"blocks", WISP_P_BLOCKS, 1},       {"repeat", WISP_P_REPEAT, 1},         {"width", WISP_P_WIDTH, 1},
-               {"ffn_width", WISP_P_FFN_WIDTH, 1}, {"heads", WISP_P_HEADS, 1},           {"kv_heads", WISP_P_KV_HEADS, 1},
-               {"head_size", WISP_P_HEAD_SIZE, 1}, {"vocabulary", WISP_P_VOCABULARY, 1}, {"slices", WISP_P_SLICES, PHASES},
-               {"parts", WISP_P_PARTS, PHASES},    {"stream", WISP_P_STREAM, 1},         {"ahead", WISP_P_AHEAD, 1},
-               {"split", WISP_P_SPLIT, 1},         {"splits", WISP_P_SPLITS, 1}};
+  } shown[] = {{"local", WISP_P_LOCAL, 1},
+               {"subgroup", WISP_P_SUBGROUP, 1},
+               {"groups", WISP_P_GROUPS, 1},
+               {"blocks", WISP_P_BLOCKS, 1},
+               {"repeat", WISP_P_REPEAT, 1},
+               {"width", WISP_P_WIDTH, 1},
+               {"ffn_width", WISP_P_FFN_WIDTH, 1},
+               {"heads", WISP_P_HEADS, 1},
+               {"kv_heads", WISP_P_KV_HEADS, 1},
+               {"head_size", WISP_P_HEAD_SIZE, 1},
+               {"vocabulary", WISP_P_VOCABULARY, 1},
+               {"slices", WISP_P_SLICES, WISP_P_ROW_PHASES},
+               {"parts", WISP_P_PARTS, WISP_P_ROW_PHASES + 2},
+               {"hidden", WISP_P_HIDDEN, 1},
+               {"stream", WISP_P_STREAM, 1},
+               {"ahead", WISP_P_AHEAD, 1},
+               {"split", WISP_P_SPLIT, 1},
+               {"splits", WISP_P_SPLITS, 1}};
   const wisp_persistent *p = &e->persistent;
   if (!atomic_load(&p->builds[kv_f32].ready)) return false;
   if (!info) return true;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The persistent path: a whole token of decode in one dispatch, workgroups sending each other their results as mail
- * (shaders/persistent.comp). Taken only where all workgroups run at the same time, which no driver promises: devices where it
- * was seen to work, after a check at start, each wait bounded. Where a wait ever runs out the timeline goes on with dispatches.
+ * The persistent path: a whole token of decode in one dispatch, workgroups sending each other their results as mail and
+ * adding them to sums (shaders/persistent.comp). Taken only where all workgroups run at the same time, which no driver
+ * promises: devices where it was seen to work, after a check at start, each wait bounded. Where a wait ever runs out the
+ * timeline goes on with dispatches.
  */
 #ifndef WISP_GPU_PERSISTENT_H
 #define WISP_GPU_PERSISTENT_H

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// persistent.comp: attention, a workgroup taking one head and one split of the positions.
+// persistent.comp: attention, a workgroup taking one head, and all positions or a split of them.
 
 const uint PART_COUNT = HEAD_SIZE / 8u;      // invocations that share a position
-const uint ATTENDERS = LOCAL < 256u ? LOCAL : 256u;  // few subgroups to merge in the end
-const uint POSITION_TEAMS = ATTENDERS / PART_COUNT;
+const uint POSITION_TEAMS = LOCAL / PART_COUNT;
 
 struct Row { vec4 low, high; };
 struct Softmax {
@@ -27,16 +26,22 @@ Row unpack_row(RawRow raw) {
 // As the KV cache will hold it.
 float stored(float value) { return KV_F32 == 1u ? value : unpackHalf2x16(half_bits(value)).x; }
 
-Row staged_row(uint first) { return Row(inputs[first / 4u], inputs[first / 4u + 1u]); }
+Row staged_row(uint first) { return Row(token_rows[first / 4u], token_rows[first / 4u + 1u]); }
 
 uint split_count(uint positions) { return clamp(CEIL(positions, SPLIT), 1u, SPLITS); }
 
 RawRow raw_k[AHEAD], raw_v[AHEAD];  // of the next AHEAD positions of this invocation's team
 
-// Where a part of the attention begins and ends.
-uvec2 part_range(uint part, uint positions, uint splits) {
-  const uint each = CEIL(positions, splits), begin = part / HEADS * each;
+// Where the positions of a split begin and end.
+uvec2 split_range(uint split, uint positions, uint splits) {
+  const uint each = CEIL(positions, splits), begin = split * each;
   return uvec2(begin, min(begin + each, positions));
+}
+
+// The split of this workgroup; splits or more: none. Few positions are taken by all of a head's workgroups alike.
+uint own_split(uint splits) {
+  const uint rank = group / HEADS;
+  return rank >= PER_HEAD ? SPLITS : splits == 1u ? 0u : rank;
 }
 
 void load_rows(uint block, uint head, uint first, uint positions) {
@@ -48,9 +53,10 @@ void load_rows(uint block, uint head, uint first, uint positions) {
   }
 }
 
-// Asks for the first rows of this workgroup's part: the KV slot of earlier positions waits for nothing. Only where registers last.
+// Asks for the first rows of this workgroup's split: the KV slot of earlier positions waits for nothing.
 void load_attention(uint block, uint positions, uint splits) {
-  if (id < ATTENDERS && group < HEADS * splits) load_rows(block, group % HEADS, part_range(group, positions, splits).x, positions);
+  const uint split = own_split(splits);
+  if (split < splits) load_rows(block, group % HEADS, split_range(split, positions, splits).x, positions);
 }
 
 void add_positions(inout Softmax s, Row query, uint first, uint end, uint positions) {
@@ -99,45 +105,44 @@ void merge_teams(inout Softmax s) {
   }
 }
 
-void attend(uint block, uint positions, uint splits, uint part) {
-  const uint head = part % HEADS, split = part / HEADS, key = head / (HEADS / KV_HEADS) * HEAD_SIZE;
-  const uvec2 range = part_range(part, positions, splits);
-  // The head's query, and this token's key and value: inputs[3][HEAD_SIZE / 4].
+void set_attended(uint element, float value) { set_input(32u * OWN + group % HEADS * HEAD_SIZE % 32u + element, value); }
+
+void attend(uint block, uint positions, uint splits, uint split) {
+  const uint head = group % HEADS, key = head / (HEADS / KV_HEADS) * HEAD_SIZE;
+  const uvec2 range = split_range(split, positions, splits);
+  // The head's query, and this token's key and value.
   for (uint i = id; i < 3u * HEAD_SIZE; i += LOCAL) {
     const uint which = i / HEAD_SIZE, row = which == 0u ? head * HEAD_SIZE : Q_ROWS + (which - 1u) * KV_ROWS + key;
     const float value = receive_one(mailbox + QKV_MAIL + row + i % HEAD_SIZE);
-    inputs[i / 4u][i % 4u] = which == 0u ? ATTENTION_SCALE * value : stored(value);
+    token_rows[i / 4u][i % 4u] = which == 0u ? ATTENTION_SCALE * value : stored(value);
   }
   barrier();
-  if (id < ATTENDERS) {
-    const Row query = staged_row(8u * (id % PART_COUNT));
-    Softmax s = Softmax(MINUS_INFINITY, 0.0, vec4(0.0), vec4(0.0));
-    for (uint first = range.x; first < range.y; first += AHEAD * POSITION_TEAMS) {
-      add_positions(s, query, first, range.y, positions);
-      if (first + AHEAD * POSITION_TEAMS < range.y) load_rows(block, head, first + AHEAD * POSITION_TEAMS, positions);
-    }
-    merge_teams(s);
-    if (id % SUBGROUP < PART_COUNT) {
-      const uint at = id / SUBGROUP * (HEAD_SIZE / 4u) + 2u * (id % SUBGROUP);
-      softmaxes[id / SUBGROUP] = vec2(s.maximum, s.total);
-      weighted[at] = s.low;
-      weighted[at + 1u] = s.high;
-    }
+  const Row query = staged_row(8u * (id % PART_COUNT));
+  Softmax s = Softmax(MINUS_INFINITY, 0.0, vec4(0.0), vec4(0.0));
+  for (uint first = range.x; first < range.y; first += AHEAD * POSITION_TEAMS) {
+    add_positions(s, query, first, range.y, positions);
+    if (first + AHEAD * POSITION_TEAMS < range.y) load_rows(block, head, first + AHEAD * POSITION_TEAMS, positions);
+  }
+  merge_teams(s);
+  if (id % SUBGROUP < PART_COUNT) {
+    const uint at = id / SUBGROUP * (HEAD_SIZE / 4u) + 2u * (id % SUBGROUP);
+    softmaxes[id / SUBGROUP] = vec2(s.maximum, s.total);
+    weighted[at] = s.low;
+    weighted[at + 1u] = s.high;
   }
   barrier();
   for (uint element = id; element < HEAD_SIZE; element += LOCAL) {
     float maximum = MINUS_INFINITY, total = 0.0, sum = 0.0;
-    [[unroll]] for (uint i = 0u; i < ATTENDERS / SUBGROUP; i++) maximum = max(maximum, softmaxes[i].x);
-    [[unroll]] for (uint i = 0u; i < ATTENDERS / SUBGROUP; i++) {
+    [[unroll]] for (uint i = 0u; i < SUBGROUPS; i++) maximum = max(maximum, softmaxes[i].x);
+    [[unroll]] for (uint i = 0u; i < SUBGROUPS; i++) {
       const float weight = exp(softmaxes[i].x - maximum);
       total += weight * softmaxes[i].y;
       sum += weight * weighted[i * (HEAD_SIZE / 4u) + element / 4u][element % 4u];
     }
-    const uint slot = head * HEAD_SIZE + element;
     if (splits == 1u) {
-      send(mailbox + ATTENTION_MAIL + slot, sum / total);
+      set_attended(element, sum / total);
     } else {
-      send(mailbox + SPLIT_MAIL + split * Q_ROWS + slot, sum);
+      send(mailbox + SPLIT_MAIL + split * Q_ROWS + head * HEAD_SIZE + element, sum);
       if (element == 0u) {
         send(mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head), maximum);
         send(mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head) + 1u, total);
@@ -146,9 +151,9 @@ void attend(uint block, uint positions, uint splits, uint part) {
   }
 }
 
-// Element of the attention's result out of its splits, 4 at a time.
+// Element of the head's result out of its splits, 4 at a time.
 float merge_splits(uint element, uint splits) {
-  const uint head = element / HEAD_SIZE;
+  const uint head = group % HEADS;
   float maximum = MINUS_INFINITY, total = 0.0, sum = 0.0;
   for (uint first = 0u; first < splits; first += 4u) {
     float maxima[4], totals[4], sums[4];
@@ -159,7 +164,7 @@ float merge_splits(uint element, uint splits) {
         const uint split = min(first + i, splits - 1u), softmax = mailbox + SOFTMAX_MAIL + 2u * (split * HEADS + head);
         waiting = !look(softmax, tag, maxima[i]) || waiting;
         waiting = !look(softmax + 1u, tag, totals[i]) || waiting;
-        waiting = !look(mailbox + SPLIT_MAIL + split * Q_ROWS + element, tag, sums[i]) || waiting;
+        waiting = !look(mailbox + SPLIT_MAIL + split * Q_ROWS + head * HEAD_SIZE + element, tag, sums[i]) || waiting;
       }
     }
     if (waiting) failed = 1u;
@@ -176,17 +181,11 @@ float merge_splits(uint element, uint splits) {
   return sum / total;
 }
 
+// The results of this workgroup's head, to its own inputs.
 void attention(uint block, uint positions, uint splits) {
-  for (uint part = group; part < HEADS * splits; part += GROUPS) {
-    if (id < ATTENDERS && (AHEAD <= 2u || part != group))
-      load_rows(block, part % HEADS, part_range(part, positions, splits).x, positions);
-    attend(block, positions, splits, part);
-    barrier();
-  }
-  if (splits > 1u) {
-    for (uint head = group; head < HEADS; head += GROUPS) {
-      for (uint element = head * HEAD_SIZE + id; element < (head + 1u) * HEAD_SIZE; element += LOCAL)
-        send(mailbox + ATTENTION_MAIL + element, merge_splits(element, splits));
-    }
+  const uint split = own_split(splits);
+  if (split < splits) attend(block, positions, splits, split);
+  if (splits > 1u && group / HEADS < PER_HEAD) {
+    for (uint element = id; element < HEAD_SIZE; element += LOCAL) set_attended(element, merge_splits(element, splits));
   }
 }

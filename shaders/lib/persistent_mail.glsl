@@ -12,27 +12,39 @@ bool look(uint slot, uint expected, out float value) {
   return uint(word >> 32) == expected;
 }
 
-// In a wide model all workgroups' looks for all their mail would fill the bandwidth of the device's cache.
-const bool LOOKS_CROWD = FFN_WIDTH > 4u * LOCAL;
-
-// Elements id + i * LOCAL of the count mails from slot first on; where looks crowd and there are many, the first of them alone at first.
-void receive(uint first, uint count, uint expected, out float values[WISP_P_SHARE]) {
-  bool waiting = LOOKS_CROWD && count > 2u * LOCAL;
-  for (uint spin = 0u; waiting && spin < SPINS; spin++) waiting = !look(first + id, expected, values[0]);
-  waiting = true;
-  for (uint spin = 0u; waiting && spin < SPINS; spin++) {
-    waiting = false;
-    [[unroll]] for (uint i = 0u; i < WISP_P_SHARE; i++) {
-      if (i * LOCAL < count && id + i * LOCAL < count) waiting = !look(first + id + i * LOCAL, expected, values[i]) || waiting;
-    }
-  }
-  if (waiting) failed = 1u;
-}
-
 float receive_one(uint slot) {
   float value;
   bool waiting = true;
   for (uint spin = 0u; waiting && spin < SPINS; spin++) waiting = !look(slot, tag, value);
   if (waiting) failed = 1u;
   return value;
+}
+
+// ---- Sums: 24 bits before the point, 32 behind it; in the lowest 8 bits, how many have been added ----
+
+// Four have a cache line to themselves: what many workgroups add to one line, and read of it, takes turns.
+uint sum_slot(uint first, uint element) { return first + element / 4u * 16u + element % 4u; }
+
+void add_to_sum(uint first, uint element, float value) {
+  const int64_t fixed_point = int64_t(clamp(value, -8388607.0, 8388607.0) * 4294967296.0);
+  atomicAdd(mail[sum_slot(first, element)], uint64_t(fixed_point) << 8 | uint64_t(1), gl_ScopeDevice, 0, 0);
+}
+
+// This invocation's elements of the residual stream, when `count` have been added to each.
+void receive_sums(uint first, uint count, out float values[WISP_P_SHARE]) {
+  uint64_t words[WISP_P_SHARE];
+  bool waiting = true;
+  for (uint spin = 0u; waiting && spin < SPINS; spin++) {
+    waiting = false;
+    [[unroll]] for (uint i = 0u; i < WISP_P_SHARE; i++) {
+      if (i * LOCAL < WIDTH && id + i * LOCAL < WIDTH) {
+        words[i] = atomicLoad(mail[sum_slot(first, id + i * LOCAL)], gl_ScopeDevice, 0, 0);
+        waiting = ((uint(words[i]) ^ count) & 255u) != 0u || waiting;
+      }
+    }
+  }
+  if (waiting) failed = 1u;
+  [[unroll]] for (uint i = 0u; i < WISP_P_SHARE; i++) {
+    if (i * LOCAL < WIDTH && id + i * LOCAL < WIDTH) values[i] = float(int64_t(words[i]) >> 8) * 2.3283064365386963e-10;
+  }
 }

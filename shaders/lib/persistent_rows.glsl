@@ -2,13 +2,33 @@
 // persistent.comp: rows of matrices times the staged inputs.
 #include "lib/unit.glsl"
 
-// Where unit k of this invocation lies; false: nowhere. unit: counted along the row, parts of them a block.
-bool place(uint k, uint rows, uint units, uint slices, uint matrices, out uint slot, out uint row, out uint unit) {
+// Where unit k of this invocation lies, k counted by rounds of rows, of units, matrices; false: nowhere. unit: counted along the row,
+// parts of them a block. adjacent: the workgroup's rows are.
+bool place(uint k, uint rows, uint units, uint slices, uint matrices, uint items, bool adjacent, out uint item, out uint row, out uint unit) {
   const uint rounds = CEIL(units, slices), teams = LOCAL / (4u * slices), team = id / (4u * slices);
-  slot = k / rounds * teams + team;
-  row = 4u * (slot / matrices * GROUPS + group) + id % 4u;
+  k /= matrices;
+  item = k / rounds * teams + team;
+  row = 4u * (adjacent ? group * items + item : item * GROUPS + group) + id % 4u;
   unit = k % rounds * slices + id % (4u * slices) / 4u;
-  return team < teams && row < rows && unit < units;
+  return team < teams && item < items && row < rows && unit < units;
+}
+
+// Likewise for columns of attn_out: those of a head times a share of the rows. row: WIDTH = none.
+bool place_attn_out(uint k, out uint row, out uint unit) {
+  const uint head = group % HEADS, rank = group / HEADS;
+  const uint quad = k / ATTN_OUT_UNIT_ROUNDS * ATTN_OUT_TEAMS + id / ATTN_OUT_TEAM;
+  row = rank < PER_HEAD && quad < ATTN_OUT_QUADS ? min(4u * (rank * ATTN_OUT_QUADS + quad) + id % 4u, WIDTH) : WIDTH;
+  unit = k % ATTN_OUT_UNIT_ROUNDS * ATTN_OUT_SLICES + id % ATTN_OUT_TEAM / 4u;
+  const bool found = row < WIDTH && unit < ATTN_OUT_UNITS;
+  unit += head * ATTN_OUT_UNITS;
+  return found;
+}
+
+// And of down: those of the workgroup's hidden units times all rows.
+bool place_down(uint k, out uint row, out uint unit) {
+  row = k / DOWN_UNIT_ROUNDS * LOCAL + id;
+  unit = group * HIDDEN / DOWN_COLUMNS + k % DOWN_UNIT_ROUNDS;
+  return row < WIDTH && unit < DOWN_BLOCKS * DOWN_PARTS;
 }
 
 // What dot_words makes, added up. Nibbles stay where they lie in their half word, to spare shifts: 1, 16, 256, 4096 times as much.
@@ -65,10 +85,15 @@ float dot_unit(uint layout_id, Unit u, uint unit, uint parts) {
   return first_half + scale.x * finish_dot(layout_id, sum) + minimum;
 }
 
-// A row's sum over the invocations of one subgroup, to partials.
+// A row's sum over a team, or what of it is in a subgroup.
+float sum_over_slices(float sum, uint invocations) {
+  [[unroll]] for (uint mask = 4u; mask < invocations; mask <<= 1) sum += subgroupShuffleXor(sum, mask);
+  return sum;
+}
+
 void put_partial(float sum, uint slot, uint slots, uint slices) {
   const uint team = 4u * slices;
-  [[unroll]] for (uint mask = 4u; mask < SUBGROUP; mask <<= 1) sum += subgroupShuffleXor(sum, mask);
+  sum = sum_over_slices(sum, SUBGROUP);
   if (slot < slots && id / team < LOCAL / team && id % SUBGROUP < 4u)
     partials[(slot * (team / SUBGROUP) + id % team / SUBGROUP) * 4u + id % 4u] = sum;
 }
@@ -84,43 +109,46 @@ Matrix at_window(uint window, uint layout_id, uint quants, uint scales) {
   return Matrix(layout_id, window + quants, 4u * window + scales);
 }
 
-// The matrix of a slot's row; row becomes the row inside it.
-Matrix qkv_matrix(uint window, uint slot, inout uint row) {
+// The matrix of a row, the k-th of those that share it; row becomes the row inside it.
+Matrix qkv_matrix(uint window, uint k, inout uint row) {
   const bool is_q = row < Q_ROWS, is_k = row < Q_ROWS + KV_ROWS;
   row -= is_q ? 0u : is_k ? Q_ROWS : Q_ROWS + KV_ROWS;
   return at_window(window, Q_LAYOUT, is_q ? Q_QUANTS : is_k ? K_QUANTS : V_QUANTS, is_q ? Q_SCALES : is_k ? K_SCALES : V_SCALES);
 }
-Matrix gate_up_matrix(uint window, uint slot, inout uint row) {
-  const bool up = slot % 2u == 1u;
+Matrix gate_up_matrix(uint window, uint k, inout uint row) {
+  const bool up = k % 2u == 1u;
   return at_window(window, GATE_LAYOUT, up ? UP_QUANTS : GATE_QUANTS, up ? UP_SCALES : GATE_SCALES);
 }
-#define ONE_MATRIX(function, name)                                 \
-  Matrix function(uint window, uint slot, inout uint row) {        \
-    return at_window(window, name##_LAYOUT, name##_QUANTS, name##_SCALES); \
-  }
-ONE_MATRIX(attn_out_matrix, ATTN_OUT)
-ONE_MATRIX(down_matrix, DOWN)
-ONE_MATRIX(head_matrix, HEAD)
+Matrix head_matrix(uint window, uint k, inout uint row) { return at_window(window, HEAD_LAYOUT, HEAD_QUANTS, HEAD_SCALES); }
 
 // Weights come in one stream: an invocation's units of a block phase by phase, then those of the next block. STREAM units are asked for
 // ahead of those that are multiplied; unit n lies in stream[n % STREAM]. Before an exchange only ACROSS units of a later phase are
 // asked for: the core answers loads in order, so that mail would wait for more.
 Unit stream[WISP_P_MOST_STREAM];
 
-#define LOAD_OF(name, NAME, rows, matrices)                                                                         \
+#define LOAD_OF(name, NAME, rows, matrices, adjacent)                                                               \
   void load_##name(uint k, uint place_in_stream, uint window) {                                                     \
-    uint slot, row, unit;                                                                                           \
-    if (place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit)) {                                   \
-      const Matrix m = name##_matrix(window, slot, row);                                                            \
+    uint item, row, unit;                                                                                           \
+    if (place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, NAME##_ITEMS, adjacent, item, row, unit)) {           \
+      const Matrix m = name##_matrix(window, k, row);                                                               \
       stream[place_in_stream] =                                                                                     \
         load_unit(m, unit_index(row, NAME##_BLOCKS, unit / NAME##_PARTS), unit % NAME##_PARTS, NAME##_PARTS);       \
     }                                                                                                               \
   }
-LOAD_OF(qkv, QKV, QKV_ROWS, 1u)
-LOAD_OF(attn_out, ATTN_OUT, WIDTH, 1u)
-LOAD_OF(gate_up, GATE_UP, FFN_WIDTH, 2u)
-LOAD_OF(down, DOWN, WIDTH, 1u)
-LOAD_OF(head, HEAD, VOCABULARY, 1u)
+LOAD_OF(qkv, QKV, QKV_ROWS, 1u, false)
+LOAD_OF(gate_up, GATE_UP, FFN_WIDTH, 2u, true)
+LOAD_OF(head, HEAD, VOCABULARY, 1u, false)
+
+#define LOAD_COLUMNS_OF(name, NAME)                                                                                 \
+  void load_##name(uint k, uint place_in_stream, uint window) {                                                     \
+    uint row, unit;                                                                                                 \
+    if (place_##name(k, row, unit))                                                                                 \
+      stream[place_in_stream] =                                                                                     \
+        load_unit(at_window(window, NAME##_LAYOUT, NAME##_QUANTS, NAME##_SCALES),                                   \
+                  unit_index(row, NAME##_BLOCKS, unit / NAME##_PARTS), unit % NAME##_PARTS, NAME##_PARTS);          \
+  }
+LOAD_COLUMNS_OF(attn_out, ATTN_OUT)
+LOAD_COLUMNS_OF(down, DOWN)
 
 // Asks for unit n of the stream; past STREAM_END it is the next block's, wanted where there is `more`. begin: of the phase at hand.
 void ask(uint n, uint begin, uint window, uint next, bool more) {
@@ -134,27 +162,63 @@ void ask(uint n, uint begin, uint window, uint next, bool more) {
   else if (k < STREAM_UNITS) load_down(k - DOWN_BEGIN, to, from);
 }
 
+// At the begin of a phase that uses `count` units.
+#define ASK_MORE(name, NAME)                                                                             \
+    [[unroll]] for (uint k = ACROSS; k < MIN(STREAM, NAME##_COUNT); k++)                                 \
+      load_##name(k, (NAME##_BEGIN + k) % STREAM, window);
+
 // Inputs times all rows of a phase, to partials.
-#define RUN_OF(name, NAME, rows, layout_id, matrices)                                                  \
-  void run_##name(uint window, uint next, bool more) {                                                 \
-    [[unroll]] for (uint k = ACROSS; k < MIN(STREAM, NAME##_ROUNDS * NAME##_UNIT_ROUNDS); k++)          \
-      load_##name(k, (NAME##_BEGIN + k) % STREAM, window);                                             \
-    [[unroll]] for (uint r = 0u; r < NAME##_ROUNDS; r++) {                                             \
-      uint slot = 0u, row, unit;                                                                       \
-      float sum = 0.0;                                                                                 \
-      [[unroll]] for (uint i = 0u; i < NAME##_UNIT_ROUNDS; i++) {                                      \
-        const uint k = r * NAME##_UNIT_ROUNDS + i, n = NAME##_BEGIN + k;                               \
-        if (place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, slot, row, unit))                    \
-          sum += dot_unit(layout_id, stream[n % STREAM], unit, NAME##_PARTS);                          \
-        ask(n + STREAM, NAME##_BEGIN, window, next, more);                                             \
-      }                                                                                                \
-      put_partial(sum, slot, NAME##_SLOTS, NAME##_SLICES);                                             \
-    }                                                                                                  \
+#define RUN_OF(name, NAME, rows, layout_id, matrices, adjacent)                                          \
+  void run_##name(uint window, uint next, bool more) {                                                   \
+    ASK_MORE(name, NAME)                                                                                 \
+    [[unroll]] for (uint r = 0u; r < NAME##_ROUNDS; r++) {                                               \
+      uint item = 0u, row, unit;                                                                         \
+      float sums[2] = float[2](0.0, 0.0);                                                                \
+      [[unroll]] for (uint i = 0u; i < NAME##_UNIT_ROUNDS * matrices; i++) {                             \
+        const uint k = r * NAME##_UNIT_ROUNDS * matrices + i, n = NAME##_BEGIN + k;                      \
+        if (place(k, rows, NAME##_UNITS, NAME##_SLICES, matrices, NAME##_ITEMS, adjacent, item, row, unit)) \
+          sums[i % matrices] += dot_unit(layout_id, stream[n % STREAM], unit, NAME##_PARTS);             \
+        ask(n + STREAM, NAME##_BEGIN, window, next, more);                                               \
+      }                                                                                                  \
+      [[unroll]] for (uint i = 0u; i < matrices; i++)                                                    \
+        put_partial(sums[i], matrices * item + i, matrices * NAME##_ITEMS, NAME##_SLICES);               \
+    }                                                                                                    \
   }
-RUN_OF(qkv, QKV, QKV_ROWS, Q_LAYOUT, 1u)
-RUN_OF(attn_out, ATTN_OUT, WIDTH, ATTN_OUT_LAYOUT, 1u)
-RUN_OF(gate_up, GATE_UP, FFN_WIDTH, GATE_LAYOUT, 2u)
-RUN_OF(down, DOWN, WIDTH, DOWN_LAYOUT, 1u)
+RUN_OF(qkv, QKV, QKV_ROWS, Q_LAYOUT, 1u, false)
+RUN_OF(gate_up, GATE_UP, FFN_WIDTH, GATE_LAYOUT, 2u, true)
+
+// Inputs of this workgroup's own times their columns, to the sums.
+void run_attn_out(uint block, uint window, uint next, bool more) {
+  ASK_MORE(attn_out, ATTN_OUT)
+  const uint begin = group % HEADS * ATTN_OUT_UNITS / ATTN_OUT_PARTS;  // the block where its columns begin
+  [[unroll]] for (uint r = 0u; r < ATTN_OUT_ROUNDS; r++) {
+    uint row, unit;
+    float sum = 0.0;
+    [[unroll]] for (uint i = 0u; i < ATTN_OUT_UNIT_ROUNDS; i++) {
+      const uint k = r * ATTN_OUT_UNIT_ROUNDS + i, n = ATTN_OUT_BEGIN + k;
+      if (place_attn_out(k, row, unit))
+        sum += dot_unit(ATTN_OUT_LAYOUT, stream[n % STREAM], unit + (OWN - begin) * ATTN_OUT_PARTS, ATTN_OUT_PARTS);
+      ask(n + STREAM, ATTN_OUT_BEGIN, window, next, more);
+    }
+    sum = sum_over_slices(sum, ATTN_OUT_TEAM);
+    if (id % ATTN_OUT_TEAM < 4u && row < WIDTH) add_to_sum(ATTN_OUT_SUMS + block % 2u * SUMS, row, sum);
+  }
+}
+
+void run_down(uint window, uint next, bool more) {
+  ASK_MORE(down, DOWN)
+  [[unroll]] for (uint r = 0u; r < DOWN_ROUNDS; r++) {
+    uint row, unit;
+    float sum = 0.0;
+    [[unroll]] for (uint i = 0u; i < DOWN_UNIT_ROUNDS; i++) {
+      const uint k = r * DOWN_UNIT_ROUNDS + i, n = DOWN_BEGIN + k;
+      if (place_down(k, row, unit))
+        sum += dot_unit(DOWN_LAYOUT, stream[n % STREAM], unit + (OWN - group * HIDDEN / 32u) * DOWN_PARTS, DOWN_PARTS);
+      ask(n + STREAM, DOWN_BEGIN, window, next, more);
+    }
+    if (row < WIDTH && group < FEEDERS) add_to_sum(DOWN_SUMS, row, sum);
+  }
+}
 
 // The head has too many rounds to unroll: while one is multiplied, the next is under way.
 void ask_head(uint round) {
@@ -167,13 +231,13 @@ void run_head() {
     float sum = 0.0;
     [[unroll]] for (uint i = 0u; i < HEAD_UNIT_ROUNDS; i++) {
       const uint k = r * HEAD_UNIT_ROUNDS + i;
-      if (place(k, VOCABULARY, HEAD_UNITS, HEAD_SLICES, 1u, slot, row, unit))
+      if (place(k, VOCABULARY, HEAD_UNITS, HEAD_SLICES, 1u, HEAD_ITEMS, false, slot, row, unit))
         sum += dot_unit(HEAD_LAYOUT, stream[i], unit, HEAD_PARTS);
       load_head(k + HEAD_UNIT_ROUNDS, i, HEAD);
     }
-    put_partial(sum, slot, HEAD_SLOTS, HEAD_SLICES);
+    put_partial(sum, slot, HEAD_ITEMS, HEAD_SLICES);
   }
 }
 
-// Row of this invocation's i-th result, and the slot of its first matrix.
+// Row of this invocation's i-th result, where a workgroup's rows are not adjacent.
 uint result_row(uint i) { return 4u * ((id + i * LOCAL) / 4u * GROUPS + group) + id % 4u; }

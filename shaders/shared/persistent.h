@@ -35,15 +35,16 @@
 #define WISP_P_FINAL_NORM 25
 #define WISP_P_BIAS 26     /* of q, k and v behind each other; 0 = none */
 #define WISP_P_MATRICES 27 /* layout, quants (uvec4), scales (word) of q, k, v, attn_out, gate, up, down, embedding, head */
-#define WISP_P_SLICES 54   /* invocations that share a row, for qkv, attn_out, gate_up, down, head */
-#define WISP_P_PARTS 59    /* units of a block of 32 weights, likewise: 1, 2 or 4 */
-#define WISP_P_STREAM 64   /* units that an invocation asks for ahead */
-#define WISP_P_ACROSS 65   /* of these, units of a later phase */
-#define WISP_P_AHEAD 66    /* positions of the KV slot that an invocation reads at once; over 2: before q is made */
-#define WISP_P_SPLIT 67    /* positions that one workgroup of attention takes at least */
-#define WISP_P_SPLITS 68   /* at most */
-#define WISP_P_SPINS 69    /* looks at a mail before it counts as lost */
-#define WISP_P_COUNT 70
+#define WISP_P_SLICES 54   /* invocations that share a row, for qkv, gate_up, head */
+#define WISP_P_PARTS 57    /* units of a block of 32 weights, for these, attn_out and down: 1, 2 or 4 */
+#define WISP_P_HIDDEN 62   /* hidden units of a workgroup: a multiple of 4 */
+#define WISP_P_STREAM 63   /* units that an invocation asks for ahead */
+#define WISP_P_ACROSS 64   /* of these, units of a later phase */
+#define WISP_P_AHEAD 65    /* positions of the KV slot that an invocation reads at once */
+#define WISP_P_SPLIT 66    /* positions that one workgroup of attention takes at least */
+#define WISP_P_SPLITS 67   /* at most */
+#define WISP_P_SPINS 68    /* looks at a mail before it counts as lost */
+#define WISP_P_COUNT 69
 
 /* At most: elements of a vector that an invocation takes, units that it asks for ahead. */
 #define WISP_P_SHARE 8
