@@ -154,12 +154,21 @@ static bool read_properties(struct wvk_instance *instance, struct wvk_physical *
   return dot.integerDotProduct4x8BitPackedUnsignedAccelerated;
 }
 
+/* docs/portability.md has where it was reported. */
+static bool gets_float16_wrong(const wvk_caps *caps) {
+  static const char *const names[] = {"Adreno (TM) 630", "Adreno (TM) 640", "Adreno (TM) 650"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (strstr(caps->name, names[i])) return true;
+  return false;
+}
+
 static void read_features(struct wvk_instance *instance, struct wvk_physical *physical) {
   wvk_caps *caps = &physical->caps;
   struct wvk_features features = {0};
   wvk_features_chain(&features, physical->has);
   instance->GetPhysicalDeviceFeatures2(physical->handle, &features.head);
   caps->float16 = features.float16_int8.shaderFloat16;
+  caps->wrong_float16 = gets_float16_wrong(caps);
   caps->int8 = features.float16_int8.shaderInt8;
   caps->storage16 = features.storage16.storageBuffer16BitAccess;
   caps->storage8 = features.storage8.storageBuffer8BitAccess;

@@ -68,9 +68,10 @@ typedef struct wvk_caps {
   bool subgroup_size_control;                 /* a required size can be asked for in compute */
   bool subgroup_arithmetic, subgroup_shuffle; /* only true for sizes >= 4 */
   bool float16, int8, storage16, storage8;
-  bool int_dot;      /* and accelerated for packed unsigned 4x8; WISP_CAPS=+int_dot lets a slow one count */
-  bool memory_model; /* vulkanMemoryModel + device scope */
-  bool atomic64;     /* 64-bit integers, and atomics on them in buffers */
+  bool wrong_float16; /* this driver's arithmetic in f16 is known to give wrong results */
+  bool int_dot;       /* and accelerated for packed unsigned 4x8; WISP_CAPS=+int_dot lets a slow one count */
+  bool memory_model;  /* vulkanMemoryModel + device scope */
+  bool atomic64;      /* 64-bit integers, and atomics on them in buffers */
   bool cooperative_matrix, timeline_semaphore;
   uint32_t cooperative_m, cooperative_n, cooperative_k; /* shape of the matrices f16 x f16 -> f32, [m][k] x [k][n] */
   bool pipeline_statistics;                             /* VK_KHR_pipeline_executable_properties */

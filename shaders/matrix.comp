@@ -7,11 +7,10 @@
 //   HEAD     rmsnorm, logits, best id of the workgroup
 // A workgroup takes tiles of 8 rows; SLICES invocations share a row, each with every SLICES-th block of 32 weights. Inputs are staged
 // in shared memory, TILE features at a time, norm weights already applied; the norm's factor 1/rms is the same for all rows and is
-// applied to the sums. Grid: ceil(ROWS / rows of a workgroup).
+// applied to the sums. HALF: products in f16. Grid: ceil(ROWS / rows of a workgroup).
 #extension GL_GOOGLE_include_directive : require
 #include "lib/bindings.glsl"
 #include "lib/weights.glsl"
-#include "lib/hadamard.glsl"
 #include "lib/reduce.glsl"
 #include "lib/half.glsl"
 #include "lib/epilogue.glsl"
@@ -23,7 +22,6 @@ layout(constant_id = WISP_C_X) const uint X = 0;
 layout(constant_id = WISP_C_X_STRIDE) const uint X_STRIDE = 32;
 layout(constant_id = WISP_C_NORM) const uint NORM = 0;
 layout(constant_id = WISP_C_EPSILON) const float EPSILON = 0.0;
-layout(constant_id = WISP_C_ROUND) const uint ROUND = 0;
 layout(constant_id = WISP_C_HEAD_NORM) const uint HEAD_NORM = 0;
 layout(constant_id = WISP_C_CANDIDATES) const uint CANDIDATES = 0;
 layout(constant_id = WISP_C_CANDIDATE_BEGIN) const uint CANDIDATE_BEGIN = 0;
@@ -32,9 +30,7 @@ layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 d
 
 const uint GROUP_ROWS = LOCAL / SLICES;
 const uint ROW_BLOCKS = (COLS + 31u) / 32u;
-const uint TILE_VECTORS = TILE / 4u;
 
-shared vec4 staged[TILE_VECTORS];
 #if defined(QKV) || defined(HEAD)
 shared float row_sums[GROUP_ROWS];
 #endif
@@ -49,26 +45,11 @@ vec4 load_input(uint column, uint vector, inout float squares) {
   return v;
 }
 
-// The tile's inputs, transformed as in wisp_reference_hadamard, not yet rounded. All invocations must call. In shared memory: a block
-// of 32 in registers would spill. An invocation's vectors are then those from its id on, LOCAL apart.
-void stage_transformed(uint column, uint begin, inout float squares) {
-  const uint id = gl_LocalInvocationID.x;
-  for (uint i = id; i < TILE_VECTORS; i += LOCAL) {
-    const vec4 v = begin + 4u * i < COLS ? load_input(column, begin / 4u + i, squares) : vec4(0.0);
-    staged[i] = COLS % 32u == 0u ? hadamard_vector(v) : v;
-  }
-  if (COLS % 32u != 0u) return;
-  barrier();
-  [[dont_unroll]] for (uint step = 1u; step < 8u; step <<= 1) {
-    for (uint pair = id; pair < TILE_VECTORS / 2u; pair += LOCAL) {
-      const uint i = 2u * pair - (pair & step - 1u);
-      const vec4 a = staged[i], b = staged[i + step];
-      staged[i] = a + b;
-      staged[i + step] = a - b;
-    }
-    barrier();
-  }
-}
+#ifdef HALF
+#include "lib/half_inputs.glsl"
+#else
+#include "lib/float_inputs.glsl"
+#endif
 
 #ifdef QKV
 // What norms the head of the workgroup's row `group_row`, whole heads being in the workgroup; its weights come with it.
@@ -103,33 +84,6 @@ void store_blocks(uint column) {
 }
 #endif
 
-// Weights of the row's block . staged inputs
-float dot_block(Matrix m, uint block, uint row_in_tile, uint staged_block) {
-  const uint vectors = block_vectors(m.layout_id), parts = vector_parts(m.layout_id);
-  const uint first = m.quants + block * vectors * 8u + row_in_tile;
-  float sum = 0.0, first_half = 0.0, total = 0.0;
-  [[unroll]] for (uint i = 0u; i < vectors; i++) {
-    uvec4 v = weights4[first + 8u * i];
-    // 16 inputs at a time: with all 32 unrolled a compiler asks for them at once, and they take half of the occupancy.
-    [[dont_unroll]] for (uint begin = 0u; begin < parts; begin += 4u) {
-      [[unroll]] for (uint part = 0u; part < 4u; part++) {
-        if (part >= parts) break;
-        const vec4 x = staged[staged_block * 8u + i * parts + begin + part];
-        sum += dot(vector_part(m.layout_id, v, part), x);
-        if (m.layout_id == WISP_LAYOUT_Q4S || m.layout_id == WISP_LAYOUT_Q4A || m.layout_id == WISP_LAYOUT_Q8A)
-          total += dot(vec4(1.0), x);
-      }
-      v.xy = v.zw;
-    }
-    if (m.layout_id == WISP_LAYOUT_Q8H && i == 0u) {  // the first half has a scale of its own
-      first_half = block_scale(m, block * 8u + row_in_tile, false).x * sum;
-      sum = 0.0;
-    }
-  }
-  const vec2 scale = block_scale(m, block * 8u + row_in_tile, true);
-  return first_half + scale.x * sum + scale.y * total;
-}
-
 void main() {
   const uint id = gl_LocalInvocationID.x;
   const uint slice = row_slice(id / 8u % SLICES);
@@ -143,43 +97,20 @@ void main() {
 #ifdef GATE_UP
   float up = 0.0;
 #endif
-  float scale = 0.0, inverse = 0.0, zero = 0.0;
-  if (ROUND == 1u) {
-    vec4 low = vec4(0.0), high = vec4(0.0);
-    for (uint begin = 0u; begin < COLS; begin += TILE) {
-      stage_transformed(column, begin, squares);
-      for (uint i = id; i < TILE_VECTORS; i += LOCAL) {
-        low = min(low, staged[i]);
-        high = max(high, staged[i]);
-      }
-    }
-    const float lowest = -reduce_max(-min(min(low.x, low.y), min(low.z, low.w)));
-    scale = (reduce_max(max(max(high.x, high.y), max(high.z, high.w))) - lowest) / 255.0;
-    inverse = scale > 0.0 ? 1.0 / scale : 0.0;
-    zero = clamp(roundEven(-lowest * inverse), 0.0, 255.0);
-  }
+#ifndef HALF
+  find_rounding(column, squares);
+#endif
   for (uint begin = 0u; begin < COLS; begin += TILE) {
     const uint features = min(TILE, COLS - begin);
-    if (ROUND == 1u) {
-      float counted = 0.0;
-      if (TILE < COLS) stage_transformed(column, begin, counted);
-      for (uint i = id; i < TILE_VECTORS; i += LOCAL)
-        staged[i] = scale * clamp(roundEven(staged[i] * inverse), -zero, 255.0 - zero);
-    } else {
-      for (uint i = id; i < TILE_VECTORS; i += LOCAL)
-        staged[i] = 4u * i < features ? load_input(column, begin / 4u + i, squares) : vec4(0.0);
-    }
+    stage(column, begin, features, squares);
     barrier();
     if (row < ROWS) {
-      const uint first_block = begin / 32u;
-      const uint blocks = (features + 31u) / 32u;
-      for (uint b = slice; b < blocks; b += SLICES) {
-        const uint block = matrix_row / 8u * ROW_BLOCKS + first_block + b;
-        sum += dot_block(m, block, id % 8u, b);
+      const uint first_block = matrix_row / 8u * ROW_BLOCKS + begin / 32u, blocks = (features + 31u) / 32u;
+      for (uint b = slice; b < blocks; b += SLICES) sum += dot_block(m, first_block + b, id % 8u, b);
 #ifdef GATE_UP
-        up += dot_block(Matrix(LAYOUT1, QUANTS1, SCALES1), block, id % 8u, b);
+      const Matrix m1 = Matrix(LAYOUT1, QUANTS1, SCALES1);
+      for (uint b = slice; b < blocks; b += SLICES) up += dot_block(m1, first_block + b, id % 8u, b);
 #endif
-      }
     }
     barrier();
   }

@@ -10,11 +10,13 @@
 #include "shaders.h"
 
 static const char *const switches[] = {"off", "on"};
+static const char *const arithmetics[] = {"f32", "f16"};
 static const char *const reductions[] = {"shared", "subgroup", "direct"};
 
 const wisp_knob_info wisp_knobs[WISP_KNOB_COUNT] = {
     [WISP_KNOB_FUSED] = {"fused", {WISP_OFF, WISP_ON}, switches},
     [WISP_KNOB_PERSISTENT] = {"persistent", {WISP_OFF, WISP_ON}, switches},
+    [WISP_KNOB_ARITHMETIC] = {"arithmetic", {WISP_ARITHMETIC_F32, WISP_ARITHMETIC_F16}, arithmetics},
     [WISP_KNOB_REDUCTIONS] = {"reductions", {WISP_SHARED, WISP_SUBGROUP, WISP_DIRECT}, reductions},
     [WISP_KNOB_MATRIX_LOCAL] = {"matrix_local", {64, 128, 256}, NULL},
     [WISP_KNOB_QKV_SLICES] = {"qkv_slices", {4, 8, 16, 32, 64}, NULL},

@@ -11,6 +11,7 @@
 typedef enum wisp_knob {
   WISP_KNOB_FUSED,            /* wisp_switch: the kernels of fused.h, where they fit */
   WISP_KNOB_PERSISTENT,       /* wisp_switch: off = not even where it is planned by default; on = as by default */
+  WISP_KNOB_ARITHMETIC,       /* wisp_arithmetic, of matrix.comp; never f16 unasked */
   WISP_KNOB_REDUCTIONS,       /* wisp_reductions, of kernels that are not fused */
   WISP_KNOB_MATRIX_LOCAL,     /* invocations of matrix.comp's workgroups */
   WISP_KNOB_QKV_SLICES,       /* matrix.comp, matvec_direct.comp: at most so many invocations share a row */
@@ -31,6 +32,7 @@ typedef enum wisp_knob {
 } wisp_knob;
 
 typedef enum wisp_switch { WISP_OFF = 1, WISP_ON } wisp_switch;
+typedef enum wisp_arithmetic { WISP_ARITHMETIC_F32 = 1, WISP_ARITHMETIC_F16 } wisp_arithmetic;
 typedef enum wisp_reductions { WISP_SHARED = 1, WISP_SUBGROUP, WISP_DIRECT } wisp_reductions; /* manifest.txt's variants */
 
 enum { WISP_KNOB_VALUES = 7, WISP_CHOICE_TEXT_BYTES = 320 };

@@ -136,6 +136,11 @@ static void drop_from(gpu_executor *e, uint32_t first) {
   e->pipeline_count = first;
 }
 
+/* A variant of matrix.comp in f16. */
+static bool is_half(const wisp_shader *shader) {
+  return shader->needs & WISP_NEEDS_FLOAT16 && !(shader->needs & WISP_NEEDS_COOPMAT);
+}
+
 static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **reasons) {
   wvk_status results[WISP_GPU_MAX_PIPELINES];
   const uint32_t count = e->pipeline_count - first;
@@ -143,20 +148,25 @@ static wisp_status build_new(gpu_executor *e, uint32_t first, const wisp_op **re
   if (status == WVK_OK) return WISP_OK;
   if (status == WVK_ERROR_MEMORY || status == WVK_ERROR_LOST) return wisp_gpu_status(status);
 
-  /* A driver that refuses a subgroup variant gets the plain one; refusing that is the end. */
+  /* A driver that refuses a variant in f16 gets the one in f32, one that refuses a subgroup variant the plain one; refusing
+   * that is the end. */
   uint32_t refused = 0;
-  const char *name = "";
+  const char *name = "", *instead = "using the plain variant";
   for (uint32_t i = 0; i < count; i++)
     if (results[i] != WVK_OK) {
       name = e->kernels[first + i].shader->name;
       const bool draws = !strcmp(name, "draw"); /* then the host does */
+      if (is_half(e->kernels[first + i].shader)) {
+        refused |= WISP_REFUSED_HALF;
+        instead = "decode computes in f32";
+        continue;
+      }
       if (!draws && !(e->kernels[first + i].shader->needs & WISP_NEEDS_SUBGROUP))
         return wisp_fail(e->host, WISP_ERROR_DEVICE, "%s: the driver refuses the kernel %s, which has no replacement",
                          wvk_device_caps(e->device)->name, name);
       refused |= 1u << reasons[first + i]->kind;
     }
-  wisp_log(e->host, WISP_LOG_WARN, "%s: the driver refuses the kernel %s; using the plain variant",
-           wvk_device_caps(e->device)->name, name);
+  wisp_log(e->host, WISP_LOG_WARN, "%s: the driver refuses the kernel %s; %s", wvk_device_caps(e->device)->name, name, instead);
   if (e->context.fused) {
     e->context.fused = false;
     e->context.refused |= WISP_REFUSED_FUSED;

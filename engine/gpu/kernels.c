@@ -110,6 +110,19 @@ static bool takes_subgroup(const wisp_kernel_context *context, wisp_op_kind kind
   return !batch || (caps->kind == WVK_KIND_SOFTWARE && caps->subgroup_min >= 8 && caps->subgroup_min == caps->subgroup_max);
 }
 
+bool wisp_kernel_halves(const wisp_kernel_context *context, const wisp_op *op) {
+  if (!op->matrix_count || op->kind == WISP_OP_EMBED || context->choice.knobs[WISP_KNOB_ARITHMETIC] != WISP_ARITHMETIC_F16)
+    return false;
+  if (!context->caps->float16 || context->caps->wrong_float16 || context->refused & WISP_REFUSED_HALF) return false;
+  if (rounds_inputs(context->model, op->kind) || takes_direct(context, op->kind, false)) return false;
+  static const uint32_t orders[] = {[WISP_LAYOUT_F16] = 1, [WISP_LAYOUT_Q4S] = 2, [WISP_LAYOUT_Q4A] = 2,
+                                    [WISP_LAYOUT_Q8S] = 3, [WISP_LAYOUT_Q8A] = 3, [WISP_LAYOUT_Q8H] = 3};
+  const uint32_t order = orders[wisp_layout_for(op->matrices[0]->type)->id];
+  for (uint32_t i = 1; i < op->matrix_count; i++)
+    if (orders[wisp_layout_for(op->matrices[i]->type)->id] != order) return false;
+  return order != 0;
+}
+
 typedef struct geometry {
   uint32_t local, slices;
 } geometry;
@@ -195,12 +208,16 @@ const wisp_shader *wisp_shader_find(const char *name) {
   return NULL;
 }
 
-/* base, or its _batch, _wide, _subgroup or _direct variant. */
-static const wisp_shader *choose_shader(const wisp_kernel_context *context, wisp_op_kind kind, const char *base, bool batch) {
+/* base, or its _batch, _wide, _half, _subgroup or _direct variant. */
+static const wisp_shader *choose_shader(const wisp_kernel_context *context, const wisp_op *op, const char *base, bool batch) {
   char name[48];
+  const wisp_op_kind kind = op->kind;
   const bool subgroup = takes_subgroup(context, kind, batch);
   const bool direct = takes_direct(context, kind, batch);
-  snprintf(name, sizeof name, "%s%s%s", base, batch ? "_batch" : "",
+  snprintf(name, sizeof name, "%s%s%s", base,
+           batch                             ? "_batch"
+           : wisp_kernel_halves(context, op) ? "_half"
+                                             : "",
            direct                                    ? "_direct"
            : subgroup                                ? "_subgroup"
            : batch && wisp_batch_wide(context->caps) ? "_wide"
@@ -253,10 +270,11 @@ static void set_batch_rows(wisp_kernel_call *call, const wisp_kernel_context *co
 }
 
 /* Shader, shape and grid of an op with matrices: rows of all of them together (gate_up: of one), cols input features. */
-static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *context, wisp_op_kind kind, const char *base,
+static void set_matmul(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, const char *base,
                        uint32_t rows, uint32_t cols, bool batch) {
+  const wisp_op_kind kind = op->kind;
   batch = batch && takes_batch(context, kind);
-  call->kernel.shader = choose_shader(context, kind, base, batch);
+  call->kernel.shader = choose_shader(context, op, base, batch);
   call->kernel.constants[WISP_C_ROUND] = rounds_inputs(context->model, kind);
   call->kernel.constants[WISP_C_ROWS] = rows;
   call->kernel.constants[WISP_C_COLS] = cols;
@@ -284,11 +302,11 @@ static void set_splits(wisp_kernel_call *call, const wisp_kernel_context *contex
 }
 
 /* Shader and grid of attention. */
-static void set_attention(wisp_kernel_call *call, const wisp_kernel_context *context, bool batch) {
+static void set_attention(wisp_kernel_call *call, const wisp_kernel_context *context, const wisp_op *op, bool batch) {
   const wisp_model *m = context->model;
   uint32_t *c = call->kernel.constants;
   if (batch && wisp_batch_attention(call, context)) return;
-  call->kernel.shader = choose_shader(context, WISP_OP_ATTENTION, "attention", batch);
+  call->kernel.shader = choose_shader(context, op, "attention", batch);
   if (batch) {
     const bool subgroup = takes_subgroup(context, WISP_OP_ATTENTION, batch);
     c[WISP_C_LOCAL] = subgroup ? context->caps->subgroup_size : BATCH_LOCAL;
@@ -351,7 +369,7 @@ static void set_residual(wisp_kernel_call *call, const wisp_kernel_context *cont
     call->groups_x = 1;
     return;
   }
-  set_matmul(call, context, op->kind, "residual", m->width, cols, batch);
+  set_matmul(call, context, op, "residual", m->width, cols, batch);
   set_data(c, x, cols, op->post_norm ? a->projected : a->x, m->width);
   wisp_kernel_set_matrix(c, 0, &call->window->matrices[matrix]);
   c[WISP_C_ADD] = !op->post_norm;
@@ -381,7 +399,7 @@ static void set_qkv(wisp_kernel_call *call, const wisp_kernel_context *context, 
     call->groups_x = m->heads + m->kv_heads;
     return;
   }
-  set_matmul(call, context, op->kind, "qkv", q_rows + 2 * kv_rows, m->width, batch);
+  set_matmul(call, context, op, "qkv", q_rows + 2 * kv_rows, m->width, batch);
   set_data(c, a->x, m->width, a->q, q_rows);
   set_norm(c, context, call->window->vectors[WISP_ATTN_NORM]);
   for (uint32_t i = 0; i < 3; i++) wisp_kernel_set_matrix(c, i, &call->window->matrices[i]);
@@ -418,7 +436,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     break;
   case WISP_OP_ATTENTION:
     set_data(c, a->q, q_rows, a->attention, q_rows);
-    set_attention(&call, context, batch && m->head_size <= 4 * BATCH_LOCAL);
+    set_attention(&call, context, op, batch && m->head_size <= 4 * BATCH_LOCAL);
     set_splits(&call, context, batch);
     c[WISP_C_WINDOW] = op->block->window;
     set_heads(c, context);
@@ -428,7 +446,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     set_residual(&call, context, op, part, batch, a->attention, 3);
     break;
   case WISP_OP_GATE_UP:
-    set_matmul(&call, context, op->kind, "gate_up", m->ffn_width, m->width, batch);
+    set_matmul(&call, context, op, "gate_up", m->ffn_width, m->width, batch);
     set_data(c, a->x, m->width, a->hidden, m->ffn_width);
     set_norm(c, context, call.window->vectors[WISP_FFN_NORM]);
     for (uint32_t i = 0; i < 2; i++) wisp_kernel_set_matrix(c, i, &call.window->matrices[4 + i]);
@@ -439,7 +457,7 @@ static wisp_kernel_call call_for(const wisp_kernel_context *context, const wisp_
     break;
   case WISP_OP_HEAD:
     call.window = &context->weights->head[part];
-    set_matmul(&call, context, op->kind, "head", call.window->rows, m->width, batch);
+    set_matmul(&call, context, op, "head", call.window->rows, m->width, batch);
     set_data(c, a->x, m->width, a->logits, a->logit_stride);
     set_norm(c, context, call.window->vectors[WISP_FINAL_NORM]);
     wisp_kernel_set_matrix(c, 0, &call.window->matrices[0]);

@@ -74,6 +74,7 @@ typedef struct wisp_kernel_context {
 
 #define WISP_REFUSED_FUSED (1u << 31)
 #define WISP_REFUSED_SPLITS (1u << 30) /* positions of decode's attention shared by several workgroups */
+#define WISP_REFUSED_HALF (1u << 29)   /* f16 arithmetic in matrix.comp */
 
 /* What was chosen, else otherwise. */
 static inline uint32_t wisp_chosen(const wisp_kernel_context *context, wisp_knob knob, uint32_t otherwise) {
@@ -92,6 +93,9 @@ void wisp_kernel_set_matrix(uint32_t *constants, uint32_t index, const wisp_plac
 /* How many dispatches op takes: embedding and head one for each of their windows, else one, one more before it where inputs are
  * prepared and one more behind it for a post norm, the norms of a batch's heads, or a batch's K and V in q8_0. */
 uint32_t wisp_kernel_parts(const wisp_kernel_context *context, const wisp_op *op, bool batch);
+
+/* Whether decode computes op's products in f16: asked for, and the device and the matrices' layouts have it. */
+bool wisp_kernel_halves(const wisp_kernel_context *context, const wisp_op *op);
 
 /* The call for part of op. batch: several tokens at a time. */
 wisp_kernel_call wisp_kernel_for(const wisp_kernel_context *context, const wisp_op *op, uint32_t part, bool batch);

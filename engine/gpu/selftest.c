@@ -28,6 +28,7 @@ typedef struct test {
   wisp_sampler sampler; /* of the single token, where draws are tried */
   float *scratch;       /* [4 * widest]: input, weights of a row, output, RoPE table */
   uint32_t widest;
+  bool alone;     /* the pass is of a single token */
   char wrong[96]; /* what differs, empty if nothing */
   bool far;       /* only over many positions */
 } test;
@@ -358,6 +359,7 @@ static wisp_status run_passes(test *t, wisp_op_kind *blame) {
     wvk_buffer_invalidate(t->readback, 0, wvk_buffer_size(t->readback));
     wvk_buffer_invalidate(t->timeline->tokens, 0, (TOKENS + 1) * 4);
     expand_results(t, &s);
+    t->alone = s.columns == 1;
     if (!check_pass(t, &s, ids, blame)) return WISP_OK;
     if (position) break;
     WISP_TRY(start_drawing(t, s.logits));
@@ -417,6 +419,14 @@ wisp_status wisp_gpu_selftest(gpu_executor *e) {
                "%s computes wrong results where workgroups share a head's positions (%s); using the plain way, one a head",
                device, t.wrong);
       e->context.refused |= WISP_REFUSED_SPLITS;
+      WISP_TRY(wisp_gpu_build_pipelines(e, WISP_KV_F16));
+      continue;
+    }
+    const wisp_op *op = e->plan->ops;
+    while (op->kind != blame) op++;
+    if (t.alone && wisp_kernel_halves(&e->context, op)) {
+      wisp_log(e->host, WISP_LOG_WARN, "%s computes wrong results in f16 (%s); decode computes in f32", device, t.wrong);
+      e->context.refused |= WISP_REFUSED_HALF;
       WISP_TRY(wisp_gpu_build_pipelines(e, WISP_KV_F16));
       continue;
     }

@@ -18,6 +18,7 @@ enum { REPEATS = 6, ROUNDS = 2, MOST_TRIED = 256 };
 #define PROMISING 1.25       /* times the best one's: the other route is tuned too */
 #define SUBMIT_SECONDS 0.025 /* tokens timed together take about so long at most */
 #define PASSING_SECONDS 0.3
+#define HALF_NMSE 1e-4    /* of logits by f16 arithmetic; those that do not round it are compared by token_check.h */
 #define WARM_SECONDS 0.02 /* of work before times count: clock rates rise */
 
 /* ---- One way to decode, timed ---------------------------------------------------------------------------------------- */
@@ -181,6 +182,10 @@ wisp_status wisp_tune_open(gpu_executor *e) {
   wisp_choice_text(&choice, chosen);
   if (*chosen)
     wisp_log(e->host, WISP_LOG_INFO, "decode: %s: %s", e->choice_asked ? "as WISP_TUNE says" : "as found earlier", chosen);
+  const wvk_caps *caps = wvk_device_caps(e->device);
+  if (choice.knobs[WISP_KNOB_ARITHMETIC] == WISP_ARITHMETIC_F16 && (!caps->float16 || caps->wrong_float16))
+    wisp_log(e->host, WISP_LOG_WARN, "%s: f16 arithmetic %s; decode computes in f32", caps->name,
+             caps->float16 ? "is known to give wrong results there" : "is not offered");
   return WISP_OK;
 }
 
@@ -356,6 +361,7 @@ static wisp_status check(search *s, trial *r, bool *right) {
   wisp_token_check found = {.logits = s->logits + (size_t)WISP_CHECK_TOKENS * m->vocabulary};
   WISP_TRY(wisp_token_check_run(&r->timeline->base, m, &found));
   *right = wisp_token_check_agrees(m, &s->expected, &found, &nmse);
+  if (r->timeline->context.choice.knobs[WISP_KNOB_ARITHMETIC] == WISP_ARITHMETIC_F16) *right = nmse <= HALF_NMSE;
   return WISP_OK;
 }
 
@@ -377,13 +383,16 @@ static wisp_status try_value(search *s, candidate *best, wisp_knob knob, uint32_
   const wisp_kernel_context context = context_of(s->e, &c.choice);
   if (context.fused != best->trial.timeline->context.fused || !is_new(s, &context)) return WISP_OK;
   wisp_status status = enter(s, &c, &context, best, &right);
-  const bool faster = c.trial.timeline && c.trial.seconds < STEP * best->trial.seconds, taken = faster && right;
+  const bool faster = c.trial.timeline && c.trial.seconds < STEP * best->trial.seconds;
+  const bool asked = s->params->f16 || c.choice.knobs[WISP_KNOB_ARITHMETIC] != WISP_ARITHMETIC_F16;
+  const bool taken = faster && right && asked;
   wisp_knob_text(knob, value, text);
   if (status == WISP_OK)
     status = tell(s, wisp_knobs[knob].name, text, &best->trial, &c.trial, taken,
                   !c.trial.timeline ? "refused by the driver"
-                  : right           ? ""
-                                    : "wrong results");
+                  : !right          ? "wrong results"
+                  : !asked          ? "not asked for"
+                                    : "");
   if (taken && status == WISP_OK) {
     swap(best, &c);
     *changed = true;
@@ -397,7 +406,7 @@ static wisp_status descend(search *s, candidate *best, double until) {
   bool changed = true;
   for (int round = 0; round < ROUNDS && changed; round++) {
     changed = false;
-    for (int knob = WISP_KNOB_REDUCTIONS; knob < WISP_KNOB_COUNT; knob++)
+    for (int knob = WISP_KNOB_ARITHMETIC; knob < WISP_KNOB_COUNT; knob++)
       for (int i = 0; i < WISP_KNOB_VALUES && wisp_knobs[knob].values[i]; i++) {
         if (wisp_now_s() > until) {
           s->result->complete = false;
@@ -530,6 +539,14 @@ static wisp_status adopt(gpu_executor *e, const wisp_choice_kept *kept) {
   return WISP_OK;
 }
 
+/* f16 arithmetic goes where no kernel of what was chosen has it. */
+static void drop_idle_arithmetic(const gpu_executor *e, wisp_choice *choice) {
+  const wisp_kernel_context context = context_of(e, choice);
+  for (uint32_t i = 0; i < e->plan->op_count && !context.fused; i++)
+    if (wisp_kernel_halves(&context, &e->plan->ops[i])) return;
+  choice->knobs[WISP_KNOB_ARITHMETIC] = 0;
+}
+
 static wisp_status tune(gpu_executor *e, const wisp_tune_params *params, wisp_tune_result *result) {
   const uint64_t vocabulary = e->plan->model->vocabulary, floats = 2 * WISP_CHECK_TOKENS * vocabulary;
   const double begin = wisp_now_s();
@@ -547,6 +564,7 @@ static wisp_status tune(gpu_executor *e, const wisp_tune_params *params, wisp_tu
   wisp_host_free(e->host, s.logits);
   drop_kernels(e, first);
   if (status != WISP_OK) return status;
+  drop_idle_arithmetic(e, &best.choice);
   const wisp_choice_kept kept = {.choice = best.choice,
                                  .origin = result->complete ? WISP_CHOICE_TUNED : WISP_CHOICE_PASSING,
                                  .default_us = result->default_us_per_token,
@@ -568,7 +586,8 @@ wisp_status wisp_gpu_tune(wisp_executor *executor, const wisp_tune_params *param
     wisp_tune_save(e);
     return WISP_OK;
   }
-  result->kept = e->kept.origin == WISP_CHOICE_TUNED;
+  const bool f16 = e->kept.choice.knobs[WISP_KNOB_ARITHMETIC] == WISP_ARITHMETIC_F16;
+  result->kept = e->kept.origin == WISP_CHOICE_TUNED && (f16 || !params->f16);
   if (!result->kept) return tune(e, params, result);
   describe(&e->kept, result);
   return WISP_OK;

@@ -41,9 +41,6 @@ void take_inputs(uint first, uint parts, out vec4 x[8]) {
 }
 void set_input(uint element, float value) { inputs[element / 32u * INPUT_STRIDE + element / 4u % 8u][element % 4u] = value; }
 
-bool has_nibbles(uint layout_id) { return layout_id == WISP_LAYOUT_Q4S || layout_id == WISP_LAYOUT_Q4A; }
-bool has_minimum(uint layout_id) { return layout_id == WISP_LAYOUT_Q4A || layout_id == WISP_LAYOUT_Q8A; }
-
 // Nibbles stay where they are in their half word: component i of a product is 16^i times too large. The 8 that a symmetric layout
 // subtracts goes with the mantissa's.
 const uvec4 NIBBLES = uvec4(0xfu, 0xf0u, 0xf00u, 0xf000u);

@@ -10,11 +10,16 @@ struct Matrix {
   uint scales;      // first word
 };
 
-vec4 nibbles(uint word) { return mantissa(uvec4(word, word >> 4, word >> 8, word >> 12) & 15u) - 8388608.0; }
+vec4 nibbles(uint word, float less) {
+  return mantissa(uvec4(word, word >> 4, word >> 8, word >> 12) & 15u) - (8388608.0 + less);
+}
 vec4 bf16_pairs(uvec2 words) {
   return uintBitsToFloat(uvec4(words.x << 16, words.x & 0xffff0000u, words.y << 16, words.y & 0xffff0000u));
 }
 vec4 f16_pairs(uvec2 words) { return vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y)); }
+
+bool has_nibbles(uint layout_id) { return layout_id == WISP_LAYOUT_Q4S || layout_id == WISP_LAYOUT_Q4A; }
+bool has_minimum(uint layout_id) { return layout_id == WISP_LAYOUT_Q4A || layout_id == WISP_LAYOUT_Q8A; }
 
 uint block_vectors(uint layout_id) {  // uvec4 of a block
   return layout_id == WISP_LAYOUT_F32 ? 8u
@@ -24,14 +29,15 @@ uint block_vectors(uint layout_id) {  // uvec4 of a block
 
 uint vector_parts(uint layout_id) { return 8u / block_vectors(layout_id); }  // groups of 4 weights in a uvec4
 
-// Weights 4 * part .. 4 * part + 3 of a uvec4, before scale and minimum.
-vec4 vector_part(uint layout_id, uvec4 v, uint part) {
+// Weights 4 * part .. 4 * part + 3 of a uvec4, before scale and minimum; symmetric nibbles less `less`.
+vec4 vector_part(uint layout_id, uvec4 v, uint part, float less) {
   if (layout_id == WISP_LAYOUT_F32) return uintBitsToFloat(v);
   if (layout_id == WISP_LAYOUT_F16) return f16_pairs(part == 0u ? v.xy : v.zw);
   if (layout_id == WISP_LAYOUT_BF16) return bf16_pairs(part == 0u ? v.xy : v.zw);
-  if (layout_id <= WISP_LAYOUT_Q4A) return nibbles(v[part >> 1] >> (16u * (part & 1u)));
+  if (layout_id <= WISP_LAYOUT_Q4A) return nibbles(v[part >> 1] >> (16u * (part & 1u)), layout_id == WISP_LAYOUT_Q4S ? less : 0.0);
   return signed_bytes(v[part]);
 }
+vec4 vector_part(uint layout_id, uvec4 v, uint part) { return vector_part(layout_id, v, part, 0.0); }
 
 // The word that holds a block's scale. index: (row / 8 * blocks of a row + block) * 8 + row % 8
 uint scale_word(Matrix m, uint index) {

@@ -82,6 +82,8 @@ good "tune again" "${tune[@]}"
 text "tune again: nothing is tried" '^chosen .*found earlier'
 good "tune again, JSON" "${tune[@]}" --json -
 json "tune again: what was kept" 'd["kept"] and d["complete"] and not d["trials"] and d["us_per_token"] > 0'
+good "tune --f16" "${tune[@]}" --f16 --json -
+json "tune --f16: what was kept says nothing of f16" 'not d["kept"] and d["trials"]'
 good "tune --forget again" "${tune[@]}" --forget
 
 # ---- Bad files -----------------------------------------------------------------------------------------------------

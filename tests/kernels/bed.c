@@ -19,8 +19,9 @@ static const size_t optional_features[] = {
     offsetof(wvk_caps, memory_model),     offsetof(wvk_caps, cooperative_matrix),
 };
 enum { FEATURES = sizeof optional_features / sizeof *optional_features };
-_Static_assert(BED_MODES == FEATURES + 7,
-               "as the device is, three kinds, one for each feature, one without any, two of batches");
+enum { LARGE = 5 + FEATURES, HALVES = LARGE + 2 }; /* the first mode of large batches, of f16 arithmetic */
+_Static_assert(BED_MODES == HALVES + 2,
+               "as the device is, three kinds, one for each feature, one without any, two of batches, two of f16");
 
 /* All other fields of wisp_activations are places of arrays, in their order. */
 static const size_t figures[] = {offsetof(wisp_activations, columns), offsetof(wisp_activations, split_columns),
@@ -107,8 +108,9 @@ static wisp_status create_sets(bed *b) {
 
 static wvk_caps believed(const wvk_caps *caps, uint32_t mode) {
   wvk_caps result = *caps;
-  if (mode == 1 || mode > 4 + FEATURES) result.kind = WVK_KIND_DISCRETE;
-  if (mode == 2) result.kind = WVK_KIND_INTEGRATED;
+  if (mode == 1 || (mode >= LARGE && mode < HALVES)) result.kind = WVK_KIND_DISCRETE;
+  if (mode == HALVES + 1) result.subgroup_shuffle = false;
+  if (mode == 2 || mode >= HALVES) result.kind = WVK_KIND_INTEGRATED;
   if (mode == 3) result.kind = WVK_KIND_SOFTWARE;
   for (uint32_t f = 0; f < FEATURES; f++)
     if (mode == 4 + f || mode == 4 + FEATURES) *(bool *)((char *)&result + optional_features[f]) = false;
@@ -132,9 +134,10 @@ static wisp_status open_bed(bed *b, uint32_t blocks, bool mapped, uint64_t *rand
   for (uint32_t i = 0; i < BED_MODES; i++) {
     b->modes[i] = (wisp_kernel_context){
         .model = &b->model, .weights = &b->weights, .caps = &b->caps[i], .kv_type = b->shape->kv};
+    if (i >= HALVES) b->modes[i].choice.knobs[WISP_KNOB_ARITHMETIC] = WISP_ARITHMETIC_F16;
     wisp_activations_plan(&b->modes[i], b->shape->columns > 64 ? b->shape->columns : 64);
     /* Tiles are chosen by what a batch could be: all of the largest size, and some of each. */
-    if (i > 4 + FEATURES) b->modes[i].activations.columns = i == BED_MODES - 1 ? 2048 : 1 << 20;
+    if (i >= LARGE && i < HALVES) b->modes[i].activations.columns = i == LARGE ? 1 << 20 : 2048;
   }
   spread(b);
   WISP_GPU_TRY(wvk_layout_create(&b->layout, b->device, WISP_BINDINGS, WISP_DYNAMIC_MASK, WISP_PUSH_BYTES));

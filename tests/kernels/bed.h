@@ -11,9 +11,9 @@ typedef enum bed_buffer { BED_DATA, BED_KV, BED_STEP, BED_TOKENS, BED_BUFFERS } 
 /* What memory holds that nothing may read or write: a NaN as a float and as two halves. */
 #define BED_POISON 0x7fff7fffu
 
-/* Believed capabilities: the device's, then of another kind, with one optional feature taken away, with all taken away, and a
- * discrete GPU with large batches. */
-enum { BED_MODES = 15, BED_KERNELS = 128 };
+/* Believed capabilities: the device's, then of another kind, with one optional feature taken away, with all taken away, a
+ * discrete GPU with large batches, and an integrated one that was asked for f16 arithmetic, with subgroups and without. */
+enum { BED_MODES = 17, BED_KERNELS = 128 };
 
 typedef struct bed_run {
   uint32_t mode; /* what is believed of the device */

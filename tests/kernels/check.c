@@ -90,7 +90,7 @@ static wisp_status check_run(checker *c, bed_run run) {
     verdict v = {.text = "the driver refuses the pipeline"};
     if (!refused) {
       const wisp_activations *a = &b->modes[run.mode].activations;
-      const uint32_t halves = shader->needs & WISP_NEEDS_COOPMAT;
+      const uint32_t halves = shader->needs & (WISP_NEEDS_COOPMAT | WISP_NEEDS_FLOAT16);
       const char *tiles = run.batch ? wisp_batch_tiles(&b->modes[run.mode], run.op) : NULL;
       const float factor = run.batch ? wisp_batch_factor(&b->modes[run.mode], run.op->kind) : 0;
       if (!expected || memcmp(expected, a, sizeof *a) || tiles != expected_tiles || halves != expected_halves ||
@@ -174,8 +174,9 @@ static void mark_reachable(checker *c) {
   caps.shared_memory = 64 << 10;
   for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) *(bool *)((char *)&caps + needs[i].feature) = true;
   caps.cooperative_m = caps.cooperative_n = caps.cooperative_k = 16;
+  caps.wrong_float16 = false;
   for (uint32_t i = 0; i < 2 * 5 * sizeof subgroups / sizeof *subgroups; i++) {
-    wisp_kernel_context context = c->bed.modes[0];
+    wisp_kernel_context context = c->bed.modes[i / 5 % 2 ? 0 : BED_MODES - 1];
     context.caps = &caps;
     caps.kind = (wvk_kind)(i % 5);
     caps.subgroup_size = caps.subgroup_min = caps.subgroup_max = subgroups[i / 5 / 2];

@@ -12,6 +12,7 @@
 
 typedef struct capture {
   char error[1024]; /* the last line at ERROR */
+  char warning[1024];
   unsigned errors, warnings;
   unsigned replaced;    /* warnings that a kernel gave way to its plain variant: not those of a device that takes long */
   unsigned allocations; /* asked for, resizes included */
@@ -24,6 +25,7 @@ static inline void capture_log(void *user, wisp_log_level level, const char *tex
   capture *c = user;
   if (level == WISP_LOG_WARN) {
     c->warnings++;
+    snprintf(c->warning, sizeof c->warning, "%s", text);
     c->replaced += strstr(text, "using the plain") != NULL;
   }
   if (level != WISP_LOG_ERROR) return;

@@ -18,16 +18,20 @@ typedef struct bench {
 
 enum { FAR = 700 };
 
-static void bench_open_shape(bench *b, const char *shape) {
+static void bench_model(bench *b, const char *shape, const char *type) {
   b->host = capture_host(&b->log);
-  cr_assert_eq(wisp_model_synthesize(&b->model, &b->host, shape, "q8_0", 1), WISP_OK);
+  cr_assert_eq(wisp_model_synthesize(&b->model, &b->host, shape, type, 1), WISP_OK);
+}
+
+static void bench_start(bench *b) {
   cr_assert_eq(wisp_plan_create(&b->plan, &b->host, &b->model), WISP_OK);
   const wisp_executor_params params = {.host = &b->host, .plan = &b->plan, .device_index = -1, .max_context = FAR};
   cr_assert_eq(wisp_gpu_executor.create(&b->executor, &params), WISP_OK, "needs a Vulkan device");
 }
 
 static void bench_open(bench *b) {
-  bench_open_shape(b, "tiny");
+  bench_model(b, "tiny", "q8_0");
+  bench_start(b);
 }
 
 static void bench_close(bench *b) {
@@ -125,7 +129,8 @@ static uint32_t replace_splits(const char *caps) {
   bench b = {0};
   setenv("WISP_CAPS", caps, 1);
   setenv("WISP_FUSED", "0", 1);
-  bench_open_shape(&b, "tiny-32");
+  bench_model(&b, "tiny-32", "q8_0");
+  bench_start(&b);
   gpu_executor *e = (gpu_executor *)b.executor;
   cr_assert_eq(b.log.warnings, 0);
   decode_far(&b, expected);
@@ -159,4 +164,23 @@ static uint32_t replace_splits(const char *caps) {
 Test(gpu_selftest, wrong_splits_are_seen_and_replaced) {
   const bool direct = replace_splits("kind=integrated") >= 8; /* then discrete devices have a kernel of their own */
   if (direct && !FIXTURE_SANITIZED) replace_splits("kind=discrete");
+}
+
+/* Weights that f16 arithmetic has no room for, and f32 has: decode is to go on in f32, and to say so. */
+Test(gpu_selftest, overflowing_halves_fall_back) {
+  setenv("WISP_TUNE", "arithmetic=f16", 1);
+  for (int large = 0; large < 2; large++) {
+    bench b = {0};
+    bench_model(&b, "tiny", "f16");
+    const wisp_matrix *matrix = &b.model.blocks[0].down;
+    uint16_t *weights = (uint16_t *)matrix->data;
+    for (uint64_t i = 0; large && i < (uint64_t)matrix->rows * matrix->cols; i++) weights[i] = i % 2 ? 0xf800 : 0x7800;
+    bench_start(&b);
+    const gpu_executor *e = (gpu_executor *)b.executor;
+    const bool offered = wvk_device_caps(e->device)->float16 && !wvk_device_caps(e->device)->wrong_float16;
+    cr_assert_eq(e->context.refused, offered && large ? WISP_REFUSED_HALF : 0u, "%s", b.log.warning);
+    cr_assert(!offered || !large || strstr(b.log.warning, "decode computes in f32"), "%s", b.log.warning);
+    cr_assert_eq(wisp_gpu_selftest((gpu_executor *)b.executor), WISP_OK);
+    bench_close(&b);
+  }
 }

@@ -161,6 +161,7 @@ Test(tune, choices_change_no_token) {
 
 typedef struct told {
   uint32_t trials, stop_at;
+  bool f16, took_f16; /* tried, taken */
   char last[96];
 } told;
 
@@ -170,6 +171,9 @@ static bool hear(void *user, const wisp_tune_trial *trial) {
   cr_assert(trial->us_per_token > 0 || *trial->why_not, "%s=%s: not timed, and nobody says why", trial->knob, trial->value);
   cr_assert_eq(trial->best_us_per_token > 0, t->trials > 0, "the first has nothing before it");
   snprintf(t->last, sizeof t->last, "%s=%s", trial->knob, trial->value);
+  const bool f16 = !strcmp(t->last, "arithmetic=f16");
+  t->f16 |= f16;
+  t->took_f16 |= f16 && trial->taken;
   return ++t->trials != t->stop_at;
 }
 
@@ -179,13 +183,17 @@ static void start(fixture *f, const char *shape, kept *k) {
   fixture_create(f, &params);
 }
 
-static wisp_status tune(fixture *f, told *t, bool forget, wisp_tune_result *result) {
-  wisp_tune_params params = wisp_tune_params_defaults();
+static wisp_status tune_params(fixture *f, told *t, wisp_tune_params params, wisp_tune_result *result) {
   params.report = hear;
   params.user = t;
   params.budget_s = 600;
-  params.forget = forget;
   return wisp_engine_tune(f->engine, &params, result);
+}
+
+static wisp_status tune(fixture *f, told *t, bool forget, wisp_tune_result *result) {
+  wisp_tune_params params = wisp_tune_params_defaults();
+  params.forget = forget;
+  return tune_params(f, t, params, result);
 }
 
 static bool timed(fixture *f) {
@@ -254,6 +262,59 @@ Test(tune, a_choice_is_kept_and_taken_up_again) {
   cr_assert_eq(entry->puts, puts_before, "nothing is kept of what was stopped");
   say(&f, ids, NULL);
   cr_assert_arr_eq(ids, before, sizeof ids);
+  fixture_close(&f);
+  kept_forget(&k);
+}
+
+static bool offers_f16(fixture *f) {
+  wisp_engine_stats stats;
+  wisp_engine_get_stats(f->engine, &stats);
+  return stats.device.float16;
+}
+
+/* Other numbers than f32's by its rounding and no more, and the same each time. */
+Test(tune, f16_rounds) {
+  fixture f;
+  fixture_open(&f, "vulkan", "tiny-32");
+  const uint32_t vocabulary = f.vocabulary;
+  float *logits = fixture_rows(&f, 3), *again = logits + vocabulary, *plain = again + vocabulary;
+  const bool offered = offers_f16(&f);
+  int32_t ids[TOKENS];
+  say(&f, ids, plain);
+  fixture_close(&f);
+  setenv("WISP_TUNE", "arithmetic=f16", 1);
+  for (int run = 0; run < 2; run++) {
+    wisp_session *session;
+    fixture_open(&f, "vulkan", "tiny-32");
+    cr_assert_eq(has_pipeline(&f, "gate_up_half", "") || has_pipeline(&f, "gate_up_half_subgroup", ""), offered);
+    session = fixture_session(&f, 128);
+    fixture_append(session, (int32_t[]){1, 2, 3}, 3, WISP_LOGITS_NONE, NULL);
+    for (int i = 0; i < TOKENS; i++) fixture_append(session, &ids[i], 1, WISP_LOGITS_NONE, NULL);
+    fixture_append(session, (int32_t[]){4}, 1, WISP_LOGITS_LAST, run ? again : logits);
+    wisp_session_destroy(&session);
+    fixture_close(&f);
+  }
+  cr_assert_arr_eq(again, logits, vocabulary * sizeof *logits, "other bits the second time");
+  const double nmse = fixture_nmse(logits, plain, vocabulary);
+  cr_assert(offered ? nmse > 0 && nmse <= 1e-4 : nmse == 0, "%g", nmse);
+  free(logits);
+}
+
+Test(tune, f16_is_taken_by_those_who_ask) {
+  kept k = {.entries = {{.size = 0}}};
+  fixture f;
+  told t = {.trials = 0};
+  wisp_tune_result result;
+  wisp_tune_params params = wisp_tune_params_defaults();
+  start(&f, "tiny", &k);
+  cr_assert_eq(tune_params(&f, &t, params, &result), WISP_OK, "%s", f.witness.capture.error);
+  cr_assert_eq(t.f16, offers_f16(&f), "what it would bring is told");
+  cr_assert(!t.took_f16 && !strstr(result.choice, "arithmetic"), "%s", result.choice);
+  params.f16 = true;
+  t = (told){.trials = 0};
+  cr_assert_eq(tune_params(&f, &t, params, &result), WISP_OK, "%s", f.witness.capture.error);
+  cr_assert(!result.kept && result.trials > 1, "what was found without it says nothing of it");
+  cr_assert(t.took_f16 || !strstr(result.choice, "arithmetic"), "%s", result.choice);
   fixture_close(&f);
   kept_forget(&k);
 }

@@ -15,7 +15,7 @@ typedef struct tune_options {
   model_options model;
   const char *json;
   float budget; /* seconds */
-  bool forget;
+  bool forget, f16;
 } tune_options;
 
 typedef struct row {
@@ -119,6 +119,7 @@ static wisp_status search(const tune_options *options, wisp_engine *engine, tabl
   wisp_tune_params params = wisp_tune_params_defaults();
   params.budget_s = (double)options->budget;
   params.forget = options->forget;
+  params.f16 = options->f16;
   params.report = add_row;
   params.user = t;
   t->begin_ms = platform_now_ms();
@@ -158,6 +159,7 @@ int command_tune(int argc, char **argv) {
       ARG_TEXT("--device", NULL, &o.model.device, "D", "vulkan (default) or vulkan:INDEX; see wisp devices"),
       ARG_FLOAT("--budget", NULL, &o.budget, "SECONDS", 1, 86400, "seconds to try in; default 60"),
       ARG_FLAG("--forget", NULL, &o.forget, "forget what was found earlier, and try nothing"),
+      ARG_FLAG("--f16", NULL, &o.f16, "keep f16 arithmetic too if it is faster: results differ by its rounding"),
       ARG_TEXT("--json", NULL, &o.json, "FILE", "write what was tried and chosen as one object, - = standard output"),
       MODEL_OPTION_VERBOSE(o.model),
   };

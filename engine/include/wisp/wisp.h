@@ -266,12 +266,13 @@ typedef struct wisp_tune_trial {
   double us_per_token; /* microseconds of the device's time, best of several runs; 0 = was not timed */
   double best_us_per_token; /* the best one's in the same minute, 0 = there is none yet */
   bool taken;               /* faster by the margin, with the right results: the best one from here on */
-  const char *why_not;      /* "wrong results", "refused by the driver"; "" = it is the time that says */
+  const char *why_not;      /* "wrong results", "refused by the driver", "not asked for" (f16); "" = it is the time that says */
 } wisp_tune_trial;
 
 typedef struct wisp_tune_params {
   double budget_s; /* about so many seconds, > 0; default 60. What was found until then is kept */
   bool forget;     /* forget what was found earlier, and try nothing */
+  bool f16; /* also take arithmetic in f16 where it is faster: logits then differ by its roundings (docs/performance.md) */
   /* Optional: each trial, from the calling thread; strings live for the call. false stops: CANCELLED, nothing is kept. */
   bool (*report)(void *user, const wisp_tune_trial *trial);
   void *user;
