@@ -6,7 +6,6 @@
 // Grid: (heads, columns * SPLITS / QUERIES); several columns only without splits. LOCAL is at least HEAD_SIZE / 2.
 #extension GL_GOOGLE_include_directive : require
 #include "lib/bindings.glsl"
-#define REDUCE_VEC4
 #include "lib/reduce.glsl"
 
 layout(constant_id = WISP_C_X) const uint X = 0;
@@ -25,17 +24,21 @@ layout(constant_id = WISP_C_QUERIES) const uint QUERIES = 1;  // at most 4, a di
 
 layout(set = 0, binding = WISP_BIND_DATA_VEC4) readonly buffer DataVec4 { vec4 data4[]; };
 
-const uint MOST_QUERIES = 4u;
 const uint PAIRS = HEAD_SIZE / 2u;              // pairs of V elements, one a thread
 const uint SLICES = LOCAL / PAIRS;              // groups of threads that take every SLICES-th position
 const uint VECTORS = HEAD_SIZE / 4u;
 
+// What can is in shared memory: registers bound how many workgroups a phone's core takes.
 shared vec4 query[QUERIES * VECTORS];  // [QUERIES][VECTORS]
-shared vec4 cells[LOCAL];              // exp(score - maximum) of the tile's positions, a query each; in the end the slices' sums
+shared uvec4 place;                    // first head, split, column, whether there are splits
+shared float greatest[2u * QUERIES];   // score so far, before this tile and with it, in turns
+shared float totals[QUERIES];          // of weights so far; seen by invocation q alone
+// [QUERIES][LOCAL]: scores of the tile's positions, then exp(score - greatest), their weights; in the end the slices' sums.
+shared float cells[(QUERIES > 1u ? QUERIES : 2u) * LOCAL];
 
 // Vector i of a key times that of each of `heads` queries.
 void add_products(inout vec4 sums, uint i, vec4 key, uint heads) {
-  [[unroll]] for (uint q = 0u; q < MOST_QUERIES; q++) if (q < heads) sums[q] += dot(query[q * VECTORS + i], key);
+  [[unroll]] for (uint q = 0u; q < QUERIES; q++) if (q < heads) sums[q] += dot(query[q * VECTORS + i], key);
 }
 
 // The queries times a position's row, a head from `element` on.
@@ -58,7 +61,7 @@ vec4 dot_key(uint position, uint element, uint heads) {
     for (uint i = 0u; i < VECTORS; i++) add_products(sums, i, uintBitsToFloat(kv4[first + i]), heads);
     return sums;
   }
-  for (uint i = 0u; i < HEAD_SIZE / 8u; i++) {
+  [[dont_unroll]] for (uint i = 0u; i < HEAD_SIZE / 8u; i++) {  // two at a time would take half of Mali's threads
     const uvec4 k = kv4[first + i];
     add_products(sums, 2u * i, vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y)), heads);
     add_products(sums, 2u * i + 1u, vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w)), heads);
@@ -66,12 +69,20 @@ vec4 dot_key(uint position, uint element, uint heads) {
   return sums;
 }
 
-// Values of the slice's positions of a tile, times their weights.
-void add_values(inout vec2 sums[MOST_QUERIES], uint begin, uint tile, uint slice, uint value_pair, uint heads) {
-  for (uint i = slice; i < tile; i += SLICES) {
+// In turns: what one of them goes through is free behind the other's barrier.
+float greatest_of(float value, uint first) { REDUCE_THROUGH(max, cells, first) return value; }
+float total_of(float value) { REDUCE_THROUGH(plus, reduce_scratch, 0u) return value; }
+
+// Of the head's K in a row; that of its V is KV_HEADS * HEAD_SIZE further on.
+uint first_element(uint head) { return head / (HEADS / KV_HEADS) * HEAD_SIZE; }
+
+// Values of the slice's positions of the tile from begin on, times their weights.
+void add_values(inout vec2 sums[QUERIES], uint begin, uint end, uint head, uint heads) {
+  const uint slice = gl_LocalInvocationID.x / PAIRS, tile = min(LOCAL, end - begin);
+  const uint value_pair = (first_element(head) + KV_HEADS * HEAD_SIZE) / 2u + gl_LocalInvocationID.x % PAIRS;
+  for (uint i = slice; slice < SLICES && i < tile; i += SLICES) {
     const vec2 pair = load_pair(begin + i, value_pair);
-    const vec4 weight = cells[i];
-    [[unroll]] for (uint q = 0u; q < MOST_QUERIES; q++) if (q < heads) sums[q] += weight[q] * pair;
+    [[unroll]] for (uint q = 0u; q < QUERIES; q++) if (q < heads) sums[q] += cells[q * LOCAL + i] * pair;
   }
 }
 
@@ -80,68 +91,68 @@ void main() {
   const uint positions = steps[WISP_STEP_POSITION] + column + 1u;
   const uint first_seen = WINDOW > 0u && positions > WINDOW ? positions - WINDOW : 0u;
   const bool together = is_split(positions - first_seen);
-  const uint head = together ? gl_WorkGroupID.x / QUERIES * QUERIES : gl_WorkGroupID.x, heads = together ? QUERIES : 1u;
-  const uint split = together ? gl_WorkGroupID.x % QUERIES + QUERIES * layer : layer;
+  uint head = together ? gl_WorkGroupID.x / QUERIES * QUERIES : gl_WorkGroupID.x;
+  const uint heads = together ? QUERIES : 1u;
+  uint split = together ? gl_WorkGroupID.x % QUERIES + QUERIES * layer : layer;
   if (!together && split > 0u) return;
   const uvec2 range = together ? split_range(split, first_seen, positions) : uvec2(first_seen, positions);
-  const uint key = head / (HEADS / KV_HEADS) * HEAD_SIZE;
-  const uint value_pair = (key + KV_HEADS * HEAD_SIZE) / 2u + id % PAIRS;
 
   for (uint i = id; i < heads * VECTORS; i += LOCAL) query[i] = SCALE * data4[(X + column * X_STRIDE + head * HEAD_SIZE) / 4u + i];
+  if (id == 0u) place = uvec4(head, split, column, together);
+  if (id < QUERIES) {
+    greatest[id] = MINUS_INFINITY;
+    totals[id] = 0.0;
+  }
   barrier();
 
-  vec4 maximum = vec4(MINUS_INFINITY), total = vec4(0.0);  // of each query; total: of this invocation's positions
-  vec2 sums[MOST_QUERIES];
-  [[unroll]] for (uint q = 0u; q < MOST_QUERIES; q++) sums[q] = vec2(0.0);
-  const uint slice = id / PAIRS;
+  vec2 sums[QUERIES];
+  [[unroll]] for (uint q = 0u; q < QUERIES; q++) sums[q] = vec2(0.0);
 
+  uint before = 0u;  // where in greatest that of the tiles before is
   for (uint begin = range.x; begin < range.y; begin += LOCAL) {
-    const uint position = begin + id, tile = min(LOCAL, range.y - begin);
+    const uint position = begin + id;
     vec4 scores = vec4(MINUS_INFINITY);
-    if (id < tile && together) scores = dot_key(position, key, QUERIES);
-    if (id < tile && !together) scores = dot_key(position, key, 1u);
-    const vec4 new_maximum = max(maximum, reduce_max(scores));
-    const vec4 weights = id < tile ? exp(scores - new_maximum) : vec4(0.0);
-    const vec4 correction = exp(maximum - new_maximum);  // 0 for the first tile
-    total = total * correction + weights;
-    maximum = new_maximum;
-    cells[id] = weights;
+    if (position < range.y) scores = dot_key(position, first_element(head), heads);
+    [[unroll]] for (uint q = 0u; q < QUERIES; q++) cells[q * LOCAL + id] = scores[q];
+    [[dont_unroll]] for (uint q = 0u; q < heads; q++) {
+      const float score = cells[q * LOCAL + id], maximum = max(greatest[before + q], greatest_of(score, q * LOCAL));
+      const float weight = exp(score - maximum), total = total_of(weight);
+      cells[q * LOCAL + id] = weight;
+      if (id == q) {
+        totals[q] = totals[q] * exp(greatest[before + q] - maximum) + total;  // times 0 for the first tile
+        greatest[QUERIES - before + q] = maximum;
+      }
+    }
     barrier();
-    [[unroll]] for (uint q = 0u; q < MOST_QUERIES; q++) sums[q] *= correction[q];
-    if (slice < SLICES && together) add_values(sums, begin, tile, slice, value_pair, QUERIES);
-    if (slice < SLICES && !together) add_values(sums, begin, tile, slice, value_pair, 1u);
+    [[unroll]] for (uint q = 0u; q < QUERIES; q++)
+      if (q < heads) sums[q] *= exp(greatest[before + q] - greatest[QUERIES - before + q]);
+    add_values(sums, begin, range.y, head, heads);
+    before = QUERIES - before;
     barrier();
   }
 
-  total = reduce_add(total);
-  [[unroll]] for (uint q = 0u; q < MOST_QUERIES; q += 2u) {
-    if (q >= heads) break;
-    cells[id] = vec4(sums[q], sums[q + 1u]);
+  head = place.x;
+  split = place.y;
+  const bool meets = place.w == 1u;
+  const uint y = Y + place.z * Y_STRIDE + head * HEAD_SIZE;
+  [[dont_unroll]] for (uint q = 0u; q < heads; q++) {
+    vec2 own = sums[0];
+    [[unroll]] for (uint other = 1u; other < QUERIES; other++) if (q == other) own = sums[other];
+    cells[2u * id] = own.x;
+    cells[2u * id + 1u] = own.y;
     barrier();
-    if (id < PAIRS) {
-      vec4 result = vec4(0.0);
-      for (uint s = 0u; s < SLICES; s++) result += cells[s * PAIRS + id];
-      sums[q] = result.xy;
-      sums[q + 1u] = result.zw;
+    for (uint i = id; i < HEAD_SIZE; i += LOCAL) {
+      float sum = 0.0;
+      [[dont_unroll]] for (uint s = 0u; s < SLICES; s++) sum += cells[s * HEAD_SIZE + i];
+      if (meets)
+        set_partial(head + q, split, i, sum);
+      else
+        data[y + i] = floatBitsToUint(sum / totals[0]);
     }
+    if (meets && id == q) set_share(head + q, split, greatest[before + q], totals[q]);
     barrier();
   }
-  const uint y = Y + column * Y_STRIDE + head * HEAD_SIZE;
-  if (!together) {
-    if (id < PAIRS) {
-      data[y + 2u * id] = floatBitsToUint(sums[0].x / total[0]);
-      data[y + 2u * id + 1u] = floatBitsToUint(sums[0].y / total[0]);
-    }
-    return;
-  }
-  [[unroll]] for (uint q = 0u; q < MOST_QUERIES; q++) {
-    if (q >= QUERIES) break;
-    if (id < PAIRS) {
-      set_partial(head + q, split, 2u * id, sums[q].x);
-      set_partial(head + q, split, 2u * id + 1u, sums[q].y);
-    }
-    if (id == 0u) set_share(head + q, split, maximum[q], total[q]);
-  }
+  if (!meets) return;
   memoryBarrierBuffer();
   if (!last_to_arrive(head)) return;
   memoryBarrierBuffer();

@@ -7,12 +7,7 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
 
-#ifdef REDUCE_VEC4  // four values at a time, and nothing else
-#define REDUCED vec4
-#else
-#define REDUCED float
-#endif
-shared REDUCED reduce_scratch[LOCAL];
+shared float reduce_scratch[LOCAL];
 
 // The slice of invocation id is the same throughout a subgroup of at most 8: saying so lets a compiler load inputs once.
 uint row_slice(uint slice) {
@@ -22,7 +17,6 @@ uint row_slice(uint slice) {
   return slice;
 }
 
-#ifndef REDUCE_VEC4
 // Sum over the `slices` invocations of each row: those with the same id % 8 in a run of 8 * slices.
 float reduce_slices(float value, uint slices) {
   const uint id = gl_LocalInvocationID.x;
@@ -39,34 +33,34 @@ float reduce_slices(float value, uint slices) {
   barrier();
   return value;
 }
-#endif
 
+// The body of a reduction of `value`, but for its end: through SCRATCH[FIRST ..], which is free again behind the next barrier only.
 #ifdef SUBGROUP
-#define REDUCE(OPERATION)                                                                                    \
-  const uint id = gl_LocalInvocationID.x;                                                                    \
-  const uint inside = min(LOCAL, gl_SubgroupSize);                                                           \
-  for (uint mask = 1u; mask < inside; mask <<= 1) value = OPERATION(value, subgroupShuffleXor(value, mask)); \
-  if (inside == LOCAL) return value;                                                                         \
-  reduce_scratch[id] = value;                                                                                \
-  barrier();                                                                                                 \
-  value = reduce_scratch[0];                                                                                 \
-  for (uint i = inside; i < LOCAL; i += inside) value = OPERATION(value, reduce_scratch[i]);                 \
-  barrier();                                                                                                 \
-  return value;
+#define REDUCE_THROUGH(OPERATION, SCRATCH, FIRST)                                                              \
+  const uint id = gl_LocalInvocationID.x;                                                                      \
+  const uint inside = min(LOCAL, gl_SubgroupSize);                                                             \
+  for (uint mask = 1u; mask < inside; mask <<= 1) value = OPERATION(value, subgroupShuffleXor(value, mask));   \
+  if (inside == LOCAL) return value;                                                                           \
+  SCRATCH[FIRST + id] = value;                                                                                 \
+  barrier();                                                                                                   \
+  value = SCRATCH[FIRST];                                                                                      \
+  for (uint i = inside; i < LOCAL; i += inside) value = OPERATION(value, SCRATCH[FIRST + i]);
 #else
-#define REDUCE(OPERATION)                                                                                    \
-  const uint id = gl_LocalInvocationID.x;                                                                    \
-  reduce_scratch[id] = value;                                                                                \
-  barrier();                                                                                                 \
-  for (uint width = LOCAL >> 1; width > 0u; width >>= 1) {                                                   \
-    if (id < width) reduce_scratch[id] = OPERATION(reduce_scratch[id], reduce_scratch[id + width]);          \
-    barrier();                                                                                               \
-  }                                                                                                          \
-  value = reduce_scratch[0];                                                                                 \
-  barrier();                                                                                                 \
-  return value;
+#define REDUCE_THROUGH(OPERATION, SCRATCH, FIRST)                                                              \
+  const uint id = gl_LocalInvocationID.x;                                                                      \
+  SCRATCH[FIRST + id] = value;                                                                                 \
+  barrier();                                                                                                   \
+  for (uint width = LOCAL >> 1; width > 0u; width >>= 1) {                                                     \
+    if (id < width) SCRATCH[FIRST + id] = OPERATION(SCRATCH[FIRST + id], SCRATCH[FIRST + id + width]);         \
+    barrier();                                                                                                 \
+  }                                                                                                            \
+  value = SCRATCH[FIRST];
 #endif
+#define REDUCE(OPERATION)                        \
+  REDUCE_THROUGH(OPERATION, reduce_scratch, 0u)  \
+  barrier();                                     \
+  return value;
 
-REDUCED plus(REDUCED a, REDUCED b) { return a + b; }
-REDUCED reduce_add(REDUCED value) { REDUCE(plus) }
-REDUCED reduce_max(REDUCED value) { REDUCE(max) }
+float plus(float a, float b) { return a + b; }
+float reduce_add(float value) { REDUCE(plus) }
+float reduce_max(float value) { REDUCE(max) }
