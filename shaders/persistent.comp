@@ -347,7 +347,7 @@ void main() {
   take_norm(FIRST + ATTN_NORM, attn_norm);
   take_norm(FIRST + FFN_NORM, ffn_norm);
   embed(tokens[position]);
-  [[unroll]] for (uint i = 0u; i < WISP_P_SHARE; i++) attended[i] = fed[i] = 0.0;
+  [[unroll]] for (uint i = 0u; i < WISP_P_SHARE; i++) attended[i] = attended_before[i] = fed[i] = 0.0;
   barrier();
 
   for (uint block = 0u; block < BLOCKS; block++) {
