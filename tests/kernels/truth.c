@@ -13,7 +13,7 @@
 #define HALF_SCALE 5e-4         /* of a scale rounded to f16 */
 #define HALF_PRODUCT 0x1.01p-10 /* of a product whose factors were both rounded to f16 */
 #define HALF_SUMS 0x1.4p-9      /* of a product with an input rounded to f16, in 4 sums of f16: lib/half_inputs.glsl */
-#define PAIR_PRODUCT 0x1p-15    /* of inputs rounded to 2^-17 of the largest of 32, some four times their mean */
+#define PAIR_PRODUCT 0x1p-15    /* of inputs rounded to 2^-17 of the largest of 32, of a quarter of that: spread */
 
 static void *take(truth *t, size_t count, size_t size) {
   void *memory = wisp_host_alloc(t->bed->host, count ? count : 1, size);
@@ -80,6 +80,29 @@ static void allow_steps(const float *x, const float *sizes, uint32_t rows, uint3
   }
 }
 
+/* What pairs of bytes hold of an input goes by the largest of its 32: a quarter of that, which is about their mean unless a few
+ * are far larger. */
+static void spread_largest(float *x, uint32_t count) {
+  for (uint32_t i = 0; i < count; i += 32) {
+    float largest = 0;
+    const uint32_t end = count - i < 32 ? count : i + 32;
+    for (uint32_t j = i; j < end; j++) largest = fmaxf(largest, x[j]);
+    for (uint32_t j = i; j < end; j++) x[j] = largest / 4;
+  }
+}
+
+/* magnitudes[pool][rows], or more where inputs become pairs: x[pool][cols] is lost. */
+static wisp_status allow_pairs(truth *t, const wisp_matrix *absolute, float *x, float *magnitudes) {
+  const size_t count = (size_t)t->pool * absolute->rows;
+  float *spread = wisp_host_alloc(t->bed->host, count, sizeof *spread);
+  if (!spread) return wisp_fail_memory(t->bed->host, "reference", count * sizeof *spread);
+  for (uint32_t c = 0; c < t->pool; c++) spread_largest(x + (size_t)c * absolute->cols, absolute->cols);
+  wisp_reference_matmul(absolute, 0, absolute->rows, x, t->pool, t->scratch, spread, absolute->rows);
+  for (size_t i = 0; i < count; i++) magnitudes[i] = fmaxf(magnitudes[i], spread[i]);
+  wisp_host_free(t->bed->host, spread);
+  return WISP_OK;
+}
+
 /* results and magnitudes of op, its matrices' rows side by side. */
 static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
   if (!shape_has(t->bed->shape, kind)) return WISP_OK;
@@ -113,9 +136,11 @@ static wisp_status multiply(truth *t, wisp_op_kind kind, const float *input) {
   wisp_reference_matmul(&absolute, 0, stride, x, t->pool, t->scratch, magnitude, stride);
   for (uint32_t c = 0; c < t->pool && rounded; c++)
     allow_steps(x + (size_t)c * cols, sizes, stride, cols, op_bound(t, op), magnitude + (size_t)c * stride);
+  wisp_status status = WISP_OK;
+  if (!rounded && t->bed->caps[0].int_dot) status = allow_pairs(t, &absolute, x, magnitude);
   wisp_host_free(host, x);
   wisp_host_free(host, sizes);
-  return WISP_OK;
+  return status;
 }
 
 /* [gate, up] of each column becomes activation(gate) * up, at the start of its row. */
