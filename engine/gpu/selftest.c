@@ -409,10 +409,10 @@ wisp_status wisp_gpu_selftest(gpu_executor *e) {
 
     const char *device = wvk_device_caps(e->device)->name;
     const wvk_caps *caps = wvk_device_caps(e->device);
-    if (drawing && blame == WISP_OP_SAMPLE) { /* the last of the checks */
+    if (drawing && blame == WISP_OP_SAMPLE) {
       wisp_log(e->host, WISP_LOG_WARN, "%s draws wrong tokens (%s); the host draws them", device, t.wrong);
       e->context.refused |= 1u << WISP_OP_SAMPLE;
-      return WISP_OK;
+      continue; /* with the checks behind this one */
     }
     if (t.far && !(e->context.refused & WISP_REFUSED_SPLITS)) {
       wisp_log(e->host, WISP_LOG_WARN,
@@ -439,6 +439,6 @@ wisp_status wisp_gpu_selftest(gpu_executor *e) {
     e->context.refused |= 1u << blame;
     wisp_activations_plan(&e->context,
                           e->context.activations.columns); /* another geometry of the head leaves other candidates */
-    WISP_TRY(wisp_gpu_build_pipelines(e, false));
+    WISP_TRY(wisp_gpu_build_pipelines(e, WISP_KV_F16));
   }
 }

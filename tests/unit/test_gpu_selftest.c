@@ -89,12 +89,11 @@ static wisp_kernel attention_kernel(const bench *b) {
   return wisp_kernel_for(&e->context, &b->plan.ops[i], 0, false).kernel;
 }
 
-/* What the check says of a driver that takes kernel as if that constant were another. */
-static wisp_status check_mistaken(bench *b, const wisp_kernel *kernel, uint32_t constant, uint32_t value) {
+/* The driver takes kernel as if that constant were another, until the pipeline that is returned is put back. */
+static wvk_pipeline *mistake(bench *b, const wisp_kernel *kernel, uint32_t constant, uint32_t value, uint32_t *at) {
   gpu_executor *e = (gpu_executor *)b->executor;
-  uint32_t i = 0;
-  while (i < e->pipeline_count && !wisp_kernel_equal(&e->kernels[i], kernel)) i++;
-  cr_assert_lt(i, e->pipeline_count);
+  for (*at = 0; *at < e->pipeline_count && !wisp_kernel_equal(&e->kernels[*at], kernel);) ++*at;
+  cr_assert_lt(*at, e->pipeline_count);
   wisp_kernel mistaken = *kernel;
   mistaken.constants[constant] = value;
   wvk_pipeline_params params = {.name = kernel->shader->name,
@@ -102,11 +101,23 @@ static wisp_status check_mistaken(bench *b, const wisp_kernel *kernel, uint32_t 
                                 .spirv_bytes = kernel->shader->bytes,
                                 .constants = mistaken.constants,
                                 .constant_count = WISP_C_COUNT};
-  wvk_pipeline *kept = e->pipelines[i];
-  cr_assert_eq(wvk_pipeline_create(&e->pipelines[i], e->layout, &params), WVK_OK);
-  const wisp_status status = wisp_gpu_selftest(e);
-  wvk_pipeline_destroy(&e->pipelines[i]);
-  e->pipelines[i] = kept;
+  wvk_pipeline *kept = e->pipelines[*at];
+  cr_assert_eq(wvk_pipeline_create(&e->pipelines[*at], e->layout, &params), WVK_OK);
+  return kept;
+}
+
+static void put_back(bench *b, wvk_pipeline *kept, uint32_t at) {
+  gpu_executor *e = (gpu_executor *)b->executor;
+  wvk_pipeline_destroy(&e->pipelines[at]);
+  e->pipelines[at] = kept;
+}
+
+/* What the check says of such a driver. */
+static wisp_status check_mistaken(bench *b, const wisp_kernel *kernel, uint32_t constant, uint32_t value) {
+  uint32_t at;
+  wvk_pipeline *kept = mistake(b, kernel, constant, value, &at);
+  const wisp_status status = wisp_gpu_selftest((gpu_executor *)b->executor);
+  put_back(b, kept, at);
   return status;
 }
 
@@ -164,6 +175,25 @@ static uint32_t replace_splits(const char *caps) {
 Test(gpu_selftest, wrong_splits_are_seen_and_replaced) {
   const bool direct = replace_splits("kind=integrated") >= 8; /* then discrete devices have a kernel of their own */
   if (direct && !FIXTURE_SANITIZED) replace_splits("kind=discrete");
+}
+
+/* A wrong draw goes to the host, and does not hide what is judged behind it. */
+Test(gpu_selftest, wrong_draws_are_the_hosts) {
+  bench b = {0};
+  setenv("WISP_FUSED", "0", 1);
+  bench_open(&b);
+  gpu_executor *e = (gpu_executor *)b.executor;
+  uint32_t draw = 0, at[2];
+  while (draw < e->pipeline_count && strcmp(e->kernels[draw].shader->name, "draw")) draw++;
+  cr_assert_lt(draw, e->pipeline_count);
+  const wisp_kernel drawing = e->kernels[draw], split = attention_kernel(&b);
+  wvk_pipeline *kept[2] = {mistake(&b, &drawing, WISP_C_COLS, 2, &at[0]),
+                           mistake(&b, &split, WISP_C_SPLITS, 2 * split.constants[WISP_C_SPLITS], &at[1])};
+  cr_expect_eq(wisp_gpu_selftest(e), WISP_OK, "%s", b.log.error);
+  cr_expect_eq(e->context.refused, 1u << WISP_OP_SAMPLE | WISP_REFUSED_SPLITS);
+  cr_expect_eq(b.log.warnings, 2);
+  for (int i = 0; i < 2; i++) put_back(&b, kept[i], at[i]);
+  bench_close(&b);
 }
 
 /* Weights that f16 arithmetic has no room for, and f32 has: decode is to go on in f32, and to say so. */
