@@ -214,3 +214,20 @@ Test(gpu_selftest, overflowing_halves_fall_back) {
     bench_close(&b);
   }
 }
+
+/* A device that is known to compute f16 wrong is not asked to. */
+Test(gpu_selftest, known_wrong_halves_are_not_tried) {
+  bench b = {0};
+  setenv("WISP_TUNE", "arithmetic=f16", 1);
+  bench_open(&b);
+  gpu_executor *e = (gpu_executor *)b.executor;
+  wvk_caps caps = *e->context.caps;
+  wisp_kernel_context context = e->context;
+  const wisp_op *op = b.plan.ops;
+  while (op->kind != WISP_OP_GATE_UP) op++;
+  context.caps = &caps;
+  cr_assert_eq(wisp_kernel_halves(&context, op), caps.float16);
+  caps.wrong_float16 = true;
+  cr_assert(!wisp_kernel_halves(&context, op));
+  bench_close(&b);
+}
