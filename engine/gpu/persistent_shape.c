@@ -11,13 +11,17 @@ enum {
   MOST_GROUPS = 255     /* a sum counts to that */
 };
 
-/* Invocations of a workgroup, measured on an H100, and registers for weights that one asks for ahead where a whole block takes
- * too many (two units in any case), of these, for such that are asked for before an exchange (one unit in any case). More makes
- * the driver spill registers, of which an invocation has 65536 / local, or mail late. */
+/* Measured on an H100: docs/performance.md, "How many invocations". */
 typedef struct formation {
-  uint32_t local, stream, across;
+  uint32_t local; /* invocations of a workgroup */
+  /* Registers for weights that one asks for ahead where a whole block takes too many (two units in any case), of these, for
+   * such that are asked for before an exchange (one unit in any case). More makes the driver spill registers, of which an
+   * invocation has 65536 / local, or mail late. */
+  uint32_t stream, across;
+  uint32_t most_bytes; /* of a block of 32 weights: what is wider gains nothing from it */
+  uint32_t percent;    /* of what its invocations take, for what fewer of them cannot hide */
 } formation;
-static const formation formations[] = {{384, 40, 36}, {512, 24, 20}};
+static const formation formations[] = {{256, 60, 55, 32, 110}, {384, 40, 36, 128, 100}, {512, 24, 20, 128, 100}};
 enum { FORMATIONS = sizeof formations / sizeof *formations };
 
 static uint32_t ceil_div(uint32_t a, uint32_t b) {
@@ -140,6 +144,12 @@ static uint32_t shared_bytes(const wisp_persistent_shape *s, const wisp_model *m
   return 4 * (inputs * 36 + 3 * m->head_size + partials + s->local / subgroup * (3 + m->head_size) + 5);
 }
 
+/* Of a block of 32 weights, the widest. */
+static uint32_t block_bytes(const wisp_persistent_shape *s) {
+  return max_u32(max_u32(s->rows[WISP_P_QKV].layout->quant_bytes, s->rows[WISP_P_GATE_UP].layout->quant_bytes),
+                 max_u32(s->attn_out.layout->quant_bytes, s->down.layout->quant_bytes));
+}
+
 /* False: rows are too long. *load: what all invocations take of a block; *under_way: registers with weights, of all of them. */
 static bool choose_for(wisp_persistent_shape *s, const wisp_model *m, uint32_t subgroup, const formation *f, uint32_t *load,
                        uint32_t *under_way) {
@@ -152,8 +162,9 @@ static bool choose_for(wisp_persistent_shape *s, const wisp_model *m, uint32_t s
   for (int i = 0; i < WISP_P_ROW_PHASES; i++)
     if (!s->rows[i].slices) return false;
   const wisp_persistent_rows *qkv = &s->rows[WISP_P_QKV], *gate_up = &s->rows[WISP_P_GATE_UP];
-  *load = s->local * (cost(qkv->units, qkv->parts) + cost(gate_up->units, gate_up->parts) +
-                      cost(s->attn_out.units, s->attn_out.parts) + cost(s->down.units, s->down.parts));
+  *load = s->local * f->percent / 100 *
+          (cost(qkv->units, qkv->parts) + cost(gate_up->units, gate_up->parts) + cost(s->attn_out.units, s->attn_out.parts) +
+           cost(s->down.units, s->down.parts));
   *under_way = s->local * choose_stream(s, f);
   s->shared_bytes = shared_bytes(s, m, subgroup);
   return true;
@@ -190,6 +201,7 @@ const char *wisp_persistent_choose_shape(const wisp_model *m, const wvk_caps *ca
     formation f = formations[i];
     f.local = local ? local : max_u32(f.local, least);
     if (f.local < needed || f.local > caps->max_workgroup || formation_for(f.local) != i) continue;
+    if (!local && block_bytes(shape) > f.most_bytes) continue;
     wisp_persistent_shape tried = asked;
     uint32_t load, under_way;
     if (!choose_for(&tried, m, subgroup, &f, &load, &under_way)) {

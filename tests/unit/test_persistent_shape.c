@@ -63,7 +63,7 @@ Test(persistent_shape, as_measured) {
     int model;
     const wisp_layout *layout;
     uint32_t local, hidden, stream;
-  } measured[] = {{0, &q4s, 384, 16, 6}, {1, &q4s, 512, 32, 4}, {2, &q4s, 384, 32, 8}, {2, &f16, 512, 32, 2}};
+  } measured[] = {{0, &q4s, 384, 16, 6}, {1, &q4s, 512, 32, 4}, {2, &q4s, 256, 32, 12}, {2, &f16, 512, 32, 2}};
   for (size_t i = 0; i < sizeof measured / sizeof *measured; i++) {
     wisp_persistent_shape s;
     cr_assert_null(choose(&models[measured[i].model], measured[i].layout, &h100, 132, 0, &s));
