@@ -16,6 +16,7 @@ static const char *const reductions[] = {"shared", "subgroup", "direct"};
 const wisp_knob_info wisp_knobs[WISP_KNOB_COUNT] = {
     [WISP_KNOB_FUSED] = {"fused", {WISP_OFF, WISP_ON}, switches},
     [WISP_KNOB_PERSISTENT] = {"persistent", {WISP_OFF, WISP_ON}, switches},
+    [WISP_KNOB_PERSISTENT_LOCAL] = {"persistent_local", {256, 384, 512}, NULL},
     [WISP_KNOB_ARITHMETIC] = {"arithmetic", {WISP_ARITHMETIC_F32, WISP_ARITHMETIC_F16}, arithmetics},
     [WISP_KNOB_REDUCTIONS] = {"reductions", {WISP_SHARED, WISP_SUBGROUP, WISP_DIRECT}, reductions},
     [WISP_KNOB_MATRIX_LOCAL] = {"matrix_local", {64, 128, 256}, NULL},
@@ -88,7 +89,7 @@ bool wisp_choice_parse(wisp_choice *choice, const char *text) {
 
 /* ---- In the cache ---- */
 
-enum { VERSION = 1 };
+enum { VERSION = 2 };
 
 typedef struct entry {
   uint32_t version, origin;

@@ -11,6 +11,7 @@
 typedef enum wisp_knob {
   WISP_KNOB_FUSED,            /* wisp_switch: the kernels of fused.h, where they fit */
   WISP_KNOB_PERSISTENT,       /* wisp_switch: off = not even where it is planned by default; on = as by default */
+  WISP_KNOB_PERSISTENT_LOCAL, /* persistent.comp: invocations of a workgroup */
   WISP_KNOB_ARITHMETIC,       /* wisp_arithmetic, of matrix.comp; never f16 unasked */
   WISP_KNOB_REDUCTIONS,       /* wisp_reductions, of kernels that are not fused */
   WISP_KNOB_MATRIX_LOCAL,     /* invocations of matrix.comp's workgroups */

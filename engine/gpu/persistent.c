@@ -44,21 +44,16 @@ const char *wisp_persistent_text(const wisp_persistent *p, bool fused) {
 
 /* ---- Whether and how ---- */
 
-typedef struct wish { /* fields left 0 are for the device to choose */
-  uint32_t groups, local, split;
-} wish;
-
 static const char slower[] = "found to be faster here";
 
 #define REFUSE(...) return (refuse(p, __VA_ARGS__), false)
 
 /* What the environment asks for. */
-static bool read_wish(wisp_persistent *p, const wvk_caps *caps, const wisp_choice *choice, wish *wished) {
+static bool read_wish(wisp_persistent *p, const wvk_caps *caps, const wisp_choice *choice) {
   const char *text = getenv("WISP_PERSISTENT");
   if (text && !*text) text = NULL;
-  *wished = (wish){0};
   if (text && !strcmp(text, "0")) REFUSE("WISP_PERSISTENT=0");
-  if (text && strcmp(text, "1") && sscanf(text, "%ux%ux%u", &wished->groups, &wished->local, &wished->split) < 1)
+  if (text && strcmp(text, "1") && sscanf(text, "%ux%ux%u", &p->wished_groups, &p->wished_local, &p->wished_split) < 1)
     REFUSE("WISP_PERSISTENT=%.40s is not understood: 0, 1 or GROUPSxLOCAL", text);
   p->wished = text;
   if (text) return true;
@@ -68,13 +63,13 @@ static bool read_wish(wisp_persistent *p, const wvk_caps *caps, const wisp_choic
   REFUSE("not seen to work on %.80s; WISP_PERSISTENT=1 tries", caps->name);
 }
 
-static bool device_fits(wisp_persistent *p, const wvk_caps *caps, const wish *wished) {
+static bool device_fits(wisp_persistent *p, const wvk_caps *caps) {
   if (!caps->memory_model || !caps->atomic64) REFUSE("no device-scope memory model or 64-bit atomics");
   if (!caps->subgroup_shuffle || caps->subgroup_min != caps->subgroup_max || caps->subgroup_size < 32)
     REFUSE("no subgroups of one size, at least 32");
   if (caps->storage_buffers < WISP_PERSISTENT_BINDINGS)
     REFUSE("%u storage buffers, %d needed", caps->storage_buffers, WISP_PERSISTENT_BINDINGS);
-  if (!caps->cores && !wished->groups) REFUSE("the driver does not tell how many workgroups run at the same time");
+  if (!caps->cores && !p->wished_groups) REFUSE("the driver does not tell how many workgroups run at the same time");
   return true;
 }
 
@@ -105,17 +100,17 @@ static bool model_fits(wisp_persistent *p, const wisp_model *m, const wisp_weigh
   return true;
 }
 
-static bool choose_shape(wisp_persistent *p, const wisp_model *m, const wisp_weights *weights, const wvk_caps *caps,
-                         const wish *wished, wisp_persistent_shape *shape) {
+/* Returns NULL, or why the device cannot. */
+static const char *choose_shape(const gpu_executor *e, uint32_t local, wisp_persistent_shape *shape) {
+  const wisp_weights *weights = &e->weights;
   const wisp_placed *matrices = weights->blocks[0].matrices;
+  const wvk_caps *caps = wvk_device_caps(e->device);
+  const uint32_t groups = e->persistent.wished_groups;
   *shape = (wisp_persistent_shape){.attn_out.layout = matrices[3].layout, .down.layout = matrices[6].layout};
   shape->rows[WISP_P_QKV].layout = matrices[0].layout;
   shape->rows[WISP_P_GATE_UP].layout = matrices[4].layout;
   shape->rows[WISP_P_HEAD_ROWS].layout = weights->head[0].matrices[0].layout;
-  const uint32_t groups = wished->groups ? wished->groups : caps->cores;
-  const char *why = wisp_persistent_choose_shape(m, caps, groups, wished->local, shape);
-  if (why) REFUSE("%s", why);
-  return true;
+  return wisp_persistent_choose_shape(e->plan->model, caps, groups ? groups : caps->cores, local, shape);
 }
 
 static uint32_t float_bits(float value) {
@@ -136,11 +131,11 @@ static uint32_t most_splits(const wisp_model *m, uint32_t groups, uint32_t split
   return wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most;
 }
 
-static void set_constants(wisp_persistent *p, const gpu_executor *e, const wisp_persistent_shape *s, uint32_t split) {
+static void set_constants(wisp_persistent_kernel *k, const gpu_executor *e, const wisp_persistent_shape *s, uint32_t split) {
   const wisp_model *m = e->plan->model;
   const wisp_weights *weights = &e->weights;
   const wisp_window *block = &weights->blocks[0], *head = &weights->head[0], *embedding = &weights->embedding[0];
-  uint32_t *c = p->constants;
+  uint32_t *c = k->constants;
   c[WISP_P_LOCAL] = s->local;
   c[WISP_P_SUBGROUP] = wvk_device_caps(e->device)->subgroup_size;
   c[WISP_P_GROUPS] = s->groups;
@@ -187,7 +182,7 @@ static void set_constants(wisp_persistent *p, const gpu_executor *e, const wisp_
   const uint64_t q_rows = m->heads * m->head_size, kv_rows = m->kv_heads * m->head_size;
   const uint64_t mailbox = q_rows + 2 * kv_rows + c[WISP_P_SPLITS] * (q_rows + 2 * m->heads);
   const uint64_t sums = (m->width + 3) / 4 * 16ull;                  /* of a set, from the next multiple of 16 on */
-  p->mail_bytes = 8 * (2 * mailbox + 2 * s->groups + 15 + 3 * sums); /* two mailboxes, the candidates, the sums */
+  k->mail_bytes = 8 * (2 * mailbox + 2 * s->groups + 15 + 3 * sums); /* two mailboxes, the candidates, the sums */
 }
 
 /* ---- Compiling ---- */
@@ -195,11 +190,12 @@ static void set_constants(wisp_persistent *p, const gpu_executor *e, const wisp_
 static void *compile(void *user);
 
 /* Where it cannot be begun, dispatches go on. */
-static void begin_build(gpu_executor *e, bool kv_f32) {
-  wisp_persistent_build *b = &e->persistent.builds[kv_f32];
+static void begin_build(gpu_executor *e, wisp_persistent_kernel *k, bool kv_f32) {
+  wisp_persistent_build *b = &k->builds[kv_f32];
   pthread_mutex_lock(&e->mutex);
   if (!b->started) {
     b->executor = e;
+    b->kernel = k;
     b->started = pthread_create(&b->thread, NULL, compile, b) == 0;
   }
   pthread_mutex_unlock(&e->mutex);
@@ -216,7 +212,7 @@ static bool create_pipeline(wisp_persistent_build *b, bool kv_f32) {
   const wisp_persistent *p = &e->persistent;
   const wisp_shader *shader = wisp_shader_find("persistent");
   uint32_t constants[WISP_P_COUNT];
-  memcpy(constants, p->constants, sizeof constants);
+  memcpy(constants, b->kernel->constants, sizeof constants);
   constants[WISP_P_KV_F32] = kv_f32;
   wvk_pipeline_params params = {.name = shader->name,
                                 .constants = constants,
@@ -240,16 +236,29 @@ static bool kv_f32(const gpu_timeline *t) {
   return t->base.kv_type == WISP_KV_F32;
 }
 
+/* Of the one for the choice's value, else of the first. */
+static uint32_t kernel_index(const wisp_persistent *p, const wisp_choice *choice) {
+  for (uint32_t i = 0; i < p->kernel_count; i++)
+    if (p->kernels[i].local == choice->knobs[WISP_KNOB_PERSISTENT_LOCAL]) return i;
+  return 0;
+}
+
+static wisp_persistent_kernel *kernel_of(gpu_executor *e, const wisp_choice *choice) {
+  pthread_mutex_lock(&e->mutex);
+  wisp_persistent_kernel *k = &e->persistent.kernels[kernel_index(&e->persistent, choice)];
+  pthread_mutex_unlock(&e->mutex);
+  return k;
+}
+
 bool wisp_persistent_take(gpu_timeline *t) {
-  const wisp_persistent *p = &t->executor->persistent;
   wisp_persistent_state *s = &t->persistent;
-  if (s->active || s->failed || !s->set || !atomic_load(&p->available)) return false;
-  return s->active = atomic_load(&p->builds[kv_f32(t)].ready);
+  if (s->active || s->failed || !s->set || !atomic_load(&t->executor->persistent.available)) return false;
+  return s->active = atomic_load(&s->kernel->builds[kv_f32(t)].ready);
 }
 
 static wisp_status create_set(gpu_timeline *t) {
   gpu_executor *e = t->executor;
-  WISP_GPU_TRY(wvk_buffer_create(&t->persistent.mail, e->device, "mail", e->persistent.mail_bytes, WVK_MEMORY_DEVICE));
+  WISP_GPU_TRY(wvk_buffer_create(&t->persistent.mail, e->device, "mail", t->persistent.kernel->mail_bytes, WVK_MEMORY_DEVICE));
   wvk_binding bindings[WISP_PERSISTENT_BINDINGS];
   wisp_gpu_bindings(t, 0, wvk_buffer_size(e->weights.buffers[0]), wvk_buffer_size(t->kv), bindings);
   bindings[WISP_BIND_MAIL] = (wvk_binding){t->persistent.mail, 0, wvk_buffer_size(t->persistent.mail)};
@@ -271,8 +280,10 @@ wisp_status wisp_persistent_timeline_open(gpu_timeline *t) {
     wisp_log(e->host, WISP_LOG_INFO, "decode: a dispatch for each op: the persistent kernel knows no KV cache in q8_0");
     return WISP_OK;
   }
-  begin_build(e, kv_f32(t));
-  if (p->wished && kv_f32(t)) wait_for_build(e, &p->builds[true]);
+  wisp_persistent_kernel *k = kernel_of(e, &t->context.choice);
+  t->persistent.kernel = k;
+  begin_build(e, k, kv_f32(t));
+  if (p->wished && kv_f32(t)) wait_for_build(e, &k->builds[true]);
   WISP_TRY(create_set(t));
   wisp_persistent_take(t);
   return WISP_OK;
@@ -285,10 +296,10 @@ void wisp_persistent_timeline_close(gpu_timeline *t) {
 
 void wisp_persistent_record(gpu_timeline *t, wvk_commands *commands) {
   const uint32_t push[WISP_PUSH_BYTES / 4] = {0, (uint32_t)(t->slot_bytes / 16)};
-  wvk_cmd_bind_pipeline(commands, t->executor->persistent.builds[kv_f32(t)].pipeline);
+  wvk_cmd_bind_pipeline(commands, t->persistent.kernel->builds[kv_f32(t)].pipeline);
   wvk_cmd_bind_set(commands, t->persistent.set, NULL);
   wvk_cmd_push(commands, t->executor->persistent.layout, push, sizeof push);
-  wvk_cmd_dispatch(commands, t->executor->persistent.constants[WISP_P_GROUPS], 1, 1);
+  wvk_cmd_dispatch(commands, t->persistent.kernel->constants[WISP_P_GROUPS], 1, 1);
   wvk_cmd_barrier(commands);
 }
 
@@ -349,18 +360,27 @@ static wisp_status compare(gpu_executor *e, wisp_timeline *timeline, float *logi
 }
 
 /* Of all that the comparison depends on. */
-static uint64_t kernel_hash(const gpu_executor *e) {
+static uint64_t kernel_hash(const wisp_persistent_kernel *k) {
   wisp_hash hash;
   wisp_hash_begin(&hash);
-  wisp_trust_hash_kernel(&hash, wisp_shader_find("persistent"), e->persistent.constants, WISP_P_COUNT, 0);
+  wisp_trust_hash_kernel(&hash, wisp_shader_find("persistent"), k->constants, WISP_P_COUNT, 0);
   return wisp_hash_end(&hash);
 }
 
+/* Of the kernel that start-up builds. */
 static bool trusted_before(gpu_executor *e) {
+  const wisp_persistent *p = &e->persistent;
   pthread_mutex_lock(&e->mutex);
-  const bool passed = !e->persistent.wished && !getenv("WISP_SHADER_DIR") && wisp_trust_has(&e->trust, kernel_hash(e));
+  const bool passed = !p->wished && !getenv("WISP_SHADER_DIR") && wisp_trust_has(&e->trust, kernel_hash(&p->kernels[0]));
   pthread_mutex_unlock(&e->mutex);
   return passed;
+}
+
+static void trust(gpu_executor *e, const wisp_persistent_kernel *k) {
+  if (getenv("WISP_SHADER_DIR")) return;
+  pthread_mutex_lock(&e->mutex);
+  wisp_trust_add(&e->trust, kernel_hash(k));
+  pthread_mutex_unlock(&e->mutex);
 }
 
 /* Waits for the rest of the executor; false: there is none. One that is being closed is compared all the same, so that the next
@@ -385,24 +405,22 @@ static void prove(gpu_executor *e) {
   if (timeline) wisp_gpu_timeline_destroy(timeline);
   wisp_host_free(e->host, logits);
   wisp_startup_add(e->startup, "persistent check", begin, wisp_now_s());
-  if (!atomic_load(&p->available) || getenv("WISP_SHADER_DIR")) return;
-  pthread_mutex_lock(&e->mutex);
-  wisp_trust_add(&e->trust, kernel_hash(e));
-  pthread_mutex_unlock(&e->mutex);
+  if (atomic_load(&p->available)) trust(e, &p->kernels[0]);
 }
 
 static void *compile(void *user) {
   wisp_persistent_build *b = user;
   gpu_executor *e = b->executor;
   wisp_persistent *p = &e->persistent;
-  const bool kv_f32 = b == &p->builds[true], created = create_pipeline(b, kv_f32);
-  if (!created && !kv_f32) refuse(p, "the driver refuses the kernel");
-  if (created && !kv_f32 && !e->compile_only) {
+  const bool kv_f32 = b == &b->kernel->builds[true], created = create_pipeline(b, kv_f32);
+  const bool first = b == &p->kernels[0].builds[false];
+  if (!created && first) refuse(p, "the driver refuses the kernel");
+  if (created && first && !e->compile_only) {
     if (trusted_before(e))
       atomic_store(&p->available, true);
     else if (wait_until_opened(e))
       prove(e);
-    if (atomic_load(&p->available)) atomic_store(&p->decode, &p->shape);
+    if (atomic_load(&p->available)) atomic_store(&p->decode, &b->kernel->text);
   }
   pthread_mutex_lock(&e->mutex);
   b->done = true;
@@ -413,31 +431,73 @@ static void *compile(void *user) {
 
 /* ---- Opening ---- */
 
+/* The kernel of that shape, all but its pipelines. */
+static wisp_persistent_kernel describe(const gpu_executor *e, uint32_t local, const wisp_persistent_shape *s) {
+  const uint32_t split = e->persistent.wished_split;
+  wisp_persistent_kernel k = {.local = local};
+  set_constants(&k, e, s, split ? split : SPLIT);
+  snprintf(k.text.by_ops, sizeof k.text.by_ops, "persistent: %u workgroups of %u", s->groups, s->local);
+  snprintf(k.text.fused, sizeof k.text.fused, "%s", k.text.by_ops);
+  return k;
+}
+
+static wisp_persistent_kernel *add_kernel(gpu_executor *e, const wisp_persistent_kernel *k) {
+  wisp_persistent *p = &e->persistent;
+  pthread_mutex_lock(&e->mutex);
+  wisp_persistent_kernel *added = &p->kernels[p->kernel_count++];
+  *added = *k;
+  pthread_mutex_unlock(&e->mutex);
+  begin_build(e, added, false);
+  return added;
+}
+
 wisp_status wisp_persistent_open(gpu_executor *e) {
   wisp_persistent *p = &e->persistent;
-  const wisp_model *m = e->plan->model;
   const wvk_caps *caps = wvk_device_caps(e->device);
-  wish wished;
+  const wisp_choice *choice = &e->context.choice;
+  const uint32_t local = choice->knobs[WISP_KNOB_PERSISTENT_LOCAL];
   wisp_persistent_shape s;
-  if (!read_wish(p, caps, &e->context.choice, &wished) || !device_fits(p, caps, &wished) ||
-      !model_fits(p, m, &e->weights, caps) || !choose_shape(p, m, &e->weights, caps, &wished, &s))
+  if (!read_wish(p, caps, choice) || !device_fits(p, caps) || !model_fits(p, e->plan->model, &e->weights, caps)) return WISP_OK;
+  const char *why = choose_shape(e, p->wished_local ? p->wished_local : local, &s);
+  if (why && !p->wished_local && local) why = choose_shape(e, 0, &s);
+  if (why) {
+    refuse(p, "%s", why);
     return WISP_OK;
-  set_constants(p, e, &s, wished.split ? wished.split : SPLIT);
+  }
   WISP_GPU_TRY(wvk_layout_create(&p->layout, e->device, WISP_PERSISTENT_BINDINGS, 0, WISP_PUSH_BYTES));
-  snprintf(p->shape.by_ops, sizeof p->shape.by_ops, "persistent: %u workgroups of %u", s.groups, s.local);
-  snprintf(p->shape.fused, sizeof p->shape.fused, "%s", p->shape.by_ops);
   say_why(p, &p->planned_text, "the persistent kernel is being compiled");
   p->planned = true;
-  begin_build(e, false);
+  const wisp_persistent_kernel first = describe(e, local, &s);
+  add_kernel(e, &first);
   return WISP_OK;
 }
 
+bool wisp_persistent_add(gpu_executor *e, uint32_t local) {
+  wisp_persistent *p = &e->persistent;
+  wisp_persistent_shape s;
+  if (!p->planned || p->kernel_count == WISP_PERSISTENT_KERNELS || choose_shape(e, local, &s)) return false;
+  const wisp_persistent_kernel k = describe(e, local, &s);
+  for (uint32_t i = 0; i < p->kernel_count; i++)
+    if (!memcmp(p->kernels[i].constants, k.constants, sizeof k.constants)) return false;
+  const wisp_persistent_build *b = &add_kernel(e, &k)->builds[false];
+  wait_for_build(e, b);
+  return atomic_load(&b->ready);
+}
+
+void wisp_persistent_adopt(gpu_executor *e) {
+  const wisp_persistent_kernel *k = kernel_of(e, &e->context.choice);
+  if (!atomic_load(&e->persistent.available)) return;
+  trust(e, k);
+  atomic_store(&e->persistent.decode, &k->text);
+}
+
 void wisp_persistent_expect(gpu_executor *e) {
-  if (e->persistent.wished || trusted_before(e)) wait_for_build(e, &e->persistent.builds[false]);
+  if (e->persistent.wished || trusted_before(e)) wait_for_build(e, &e->persistent.kernels[0].builds[false]);
 }
 
 void wisp_persistent_settle(gpu_executor *e) {
-  for (int i = 0; i < 2; i++) wait_for_build(e, &e->persistent.builds[i]);
+  for (int i = 0; i < WISP_PERSISTENT_KERNELS; i++)
+    for (int kv_f32 = 0; kv_f32 < 2; kv_f32++) wait_for_build(e, &e->persistent.kernels[i].builds[kv_f32]);
 }
 
 bool wisp_persistent_pipeline(const gpu_executor *e, bool kv_f32, wisp_pipeline_info *info) {
@@ -462,25 +522,26 @@ bool wisp_persistent_pipeline(const gpu_executor *e, bool kv_f32, wisp_pipeline_
                {"ahead", WISP_P_AHEAD, 1},
                {"split", WISP_P_SPLIT, 1},
                {"splits", WISP_P_SPLITS, 1}};
-  const wisp_persistent *p = &e->persistent;
-  if (!atomic_load(&p->builds[kv_f32].ready)) return false;
+  const wisp_persistent_kernel *k = &e->persistent.kernels[kernel_index(&e->persistent, &e->context.choice)];
+  if (!atomic_load(&k->builds[kv_f32].ready)) return false;
   if (!info) return true;
   *info = (wisp_pipeline_info){0};
   snprintf(info->name, sizeof info->name, "persistent");
   size_t at = (size_t)snprintf(info->constants, sizeof info->constants, "kv_f32=%d", kv_f32);
   for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
-    for (uint32_t k = 0; k < shown[i].count && at < sizeof info->constants; k++)
-      at += (size_t)snprintf(info->constants + at, sizeof info->constants - at, k ? ",%s%u" : " %s=%u", k ? "" : shown[i].name,
-                             p->constants[shown[i].first + k]);
-  wvk_pipeline_statistics(p->builds[kv_f32].pipeline, info->statistics, sizeof info->statistics);
+    for (uint32_t j = 0; j < shown[i].count && at < sizeof info->constants; j++)
+      at += (size_t)snprintf(info->constants + at, sizeof info->constants - at, j ? ",%s%u" : " %s=%u", j ? "" : shown[i].name,
+                             k->constants[shown[i].first + j]);
+  wvk_pipeline_statistics(k->builds[kv_f32].pipeline, info->statistics, sizeof info->statistics);
   return true;
 }
 
 void wisp_persistent_close(gpu_executor *e) {
-  for (int i = 0; i < 2; i++) {
-    wisp_persistent_build *b = &e->persistent.builds[i];
-    if (b->started) pthread_join(b->thread, NULL);
-    wvk_pipeline_destroy(&b->pipeline);
-  }
+  for (int i = 0; i < WISP_PERSISTENT_KERNELS; i++)
+    for (int kv_f32 = 0; kv_f32 < 2; kv_f32++) {
+      wisp_persistent_build *b = &e->persistent.kernels[i].builds[kv_f32];
+      if (b->started) pthread_join(b->thread, NULL);
+      wvk_pipeline_destroy(&b->pipeline);
+    }
   wvk_layout_destroy(&e->persistent.layout);
 }

@@ -16,8 +16,11 @@
 typedef struct gpu_executor gpu_executor;
 typedef struct gpu_timeline gpu_timeline;
 
+typedef struct wisp_persistent_kernel wisp_persistent_kernel;
+
 typedef struct wisp_persistent_build { /* of the pipeline for a KV type, on a thread of its own: it may take seconds */
   gpu_executor *executor;
+  wisp_persistent_kernel *kernel;
   pthread_t thread;
   bool started, done; /* done: nothing more is to come; both guarded by the executor's mutex */
   atomic_bool ready;  /* pipeline is there */
@@ -28,20 +31,31 @@ typedef struct wisp_decode_text { /* "persistent: SHAPE"; or what goes on withou
   char by_ops[224], fused[240];
 } wisp_decode_text;
 
-typedef struct wisp_persistent {
-  bool planned;                                           /* model and device fit: shape, constants and layout are there */
-  bool wished;                                            /* by the environment: then start-up waits for it */
-  atomic_bool available;                                  /* compared with dispatches, here or at an earlier start */
-  _Atomic(const wisp_decode_text *) decode;               /* what decode goes by, or why not (yet) */
-  wisp_decode_text shape, planned_text, refusal, failure; /* each is written once */
-  wvk_layout *layout;
+struct wisp_persistent_kernel {
+  uint32_t local;                   /* value of the knob persistent_local that it is for, 0 = its shape is chosen by counting */
+  wisp_decode_text text;            /* "persistent: SHAPE" */
   wisp_persistent_build builds[2];  /* KV as f16, as f32: begun when first needed */
   uint32_t constants[WISP_P_COUNT]; /* all but KV_F32 */
   uint64_t mail_bytes;
+};
+
+enum { WISP_PERSISTENT_KERNELS = 4 }; /* the one that start-up builds, and one for each value of the knob */
+
+typedef struct wisp_persistent {
+  bool planned;                                       /* model and device fit: layout and first kernel are there */
+  bool wished;                                        /* by the environment: then start-up waits for it */
+  uint32_t wished_groups, wished_local, wished_split; /* 0: for the device to choose */
+  atomic_bool available;                              /* compared with dispatches, here or at an earlier start */
+  _Atomic(const wisp_decode_text *) decode;           /* what decode goes by, or why not (yet) */
+  wisp_decode_text planned_text, refusal, failure;    /* each is written once */
+  wvk_layout *layout;
+  wisp_persistent_kernel kernels[WISP_PERSISTENT_KERNELS];
+  uint32_t kernel_count; /* guarded by the executor's mutex */
 } wisp_persistent;
 
 typedef struct wisp_persistent_state { /* of a timeline */
   bool active, failed;
+  const wisp_persistent_kernel *kernel;
   wvk_set *set; /* NULL: never taken */
   wvk_buffer *mail;
 } wisp_persistent_state;
@@ -80,6 +94,15 @@ void wisp_persistent_record(gpu_timeline *timeline, wvk_commands *commands);
 
 /* Gives it up for all timelines to come: dispatches were found to be faster. */
 void wisp_persistent_give_up(gpu_executor *executor);
+
+/* Adds the kernel for a value of the knob persistent_local, and waits until it is compiled; timelines whose choice has that
+ * value take it. False: no such shape, one of the kernels is like it already, or the driver refuses it. One thread at a time.
+ */
+bool wisp_persistent_add(gpu_executor *executor, uint32_t local);
+
+/* Of the executor's choice it is known now that its kernel computes what dispatches do: decode goes by it, here and at further
+ * starts. */
+void wisp_persistent_adopt(gpu_executor *executor);
 
 /* After a run: whether workgroups waited in vain. Then the path is given up for this timeline and the executor. */
 bool wisp_persistent_failed(gpu_timeline *timeline);

@@ -9,155 +9,15 @@
 #include "base/clock.h"
 #include "gpu/fused.h"
 #include "gpu/token_check.h"
+#include "gpu/trial.h"
 
-enum { REPEATS = 6, ROUNDS = 2, MOST_TRIED = 256 };
+enum { ROUNDS = 2, MOST_TRIED = 256 };
 
-#define MARGIN 0.97          /* of the default's time: what a choice must stay under, or a candidate of another route */
-#define STEP 0.99            /* of the best one's: what another value of a knob must stay under */
-#define HOPELESS 1.1         /* times the best one's: not timed again */
-#define PROMISING 1.25       /* times the best one's: the other route is tuned too */
-#define SUBMIT_SECONDS 0.025 /* tokens timed together take about so long at most */
+#define MARGIN 0.97    /* of the default's time: what a choice must stay under, or a candidate of another route */
+#define STEP 0.99      /* of the best one's: what another value of a knob must stay under */
+#define PROMISING 1.25 /* times the best one's: the other route is tuned too */
 #define PASSING_SECONDS 0.3
-#define HALF_NMSE 1e-4    /* of logits by f16 arithmetic; those that do not round it are compared by token_check.h */
-#define WARM_SECONDS 0.02 /* of work before times count: clock rates rise */
-
-/* ---- One way to decode, timed ---------------------------------------------------------------------------------------- */
-
-typedef struct trial {
-  gpu_timeline *timeline;
-  wvk_commands *commands; /* count tokens */
-  uint32_t count;
-  bool persistent;
-  double seconds; /* a token; the best run, 0 = none */
-} trial;
-
-static void trial_close(trial *r) {
-  wvk_commands_destroy(&r->commands);
-  if (r->timeline) wisp_gpu_timeline_destroy(&r->timeline->base);
-  *r = (trial){0};
-}
-
-static wisp_status record(trial *r, uint32_t count) {
-  gpu_timeline *t = r->timeline;
-  r->count = count;
-  t->persistent.active = r->persistent;
-  if (!r->commands) WISP_GPU_TRY(wvk_commands_create(&r->commands, t->executor->device, 2));
-  WISP_GPU_TRY(wvk_commands_begin(r->commands));
-  wvk_cmd_timestamp(r->commands, 0);
-  for (uint32_t i = 0; i < count; i++) WISP_TRY(wisp_gpu_record_token(t, r->commands));
-  wvk_cmd_timestamp(r->commands, 1);
-  return wisp_gpu_status(wvk_commands_end(r->commands));
-}
-
-/* By the device's clock where it has one. */
-static wisp_status run(trial *r) {
-  gpu_timeline *t = r->timeline;
-  double ns[2];
-  wisp_gpu_write_step(t, WISP_TUNE_POSITIONS, 1, 0);
-  const double begin = wisp_now_s();
-  WISP_TRY(wisp_gpu_run(t, r->commands));
-  const double wall = wisp_now_s() - begin;
-  const double seconds = (wvk_commands_times(r->commands, ns) ? 1e-9 * ns[1] : wall) / r->count;
-  if (r->seconds <= 0 || seconds < r->seconds) r->seconds = seconds;
-  t->persistent.active = r->persistent;
-  if (r->persistent) wisp_persistent_failed(t);
-  return WISP_OK;
-}
-
-/* Keys and values before the tokens that are timed: zeros cost what others cost, what lies in fresh memory might not. */
-static wisp_status fill(gpu_timeline *t) {
-  t->batch_columns = 0;
-  WISP_GPU_TRY(wvk_commands_begin(t->batch));
-  wvk_cmd_fill(t->batch, t->kv, 0, wvk_buffer_size(t->kv), 0);
-  wvk_cmd_transfer_barrier(t->batch);
-  WISP_GPU_TRY(wvk_commands_end(t->batch));
-  return wisp_gpu_run(t, t->batch);
-}
-
-/* As many as make a short submit. */
-static wisp_status choose_count(trial *r, uint32_t *count) {
-  WISP_TRY(record(r, 1));
-  WISP_TRY(run(r));
-  r->seconds = 0;
-  WISP_TRY(run(r));
-  const double most = SUBMIT_SECONDS / fmax(r->seconds, 1e-9);
-  *count = most >= WISP_TUNE_TOKENS ? WISP_TUNE_TOKENS : most < 1 ? 1 : (uint32_t)most;
-  return WISP_OK;
-}
-
-/* In turns, so that both see the same clock rates, each first as often as the other. until: of wisp_now_s. */
-static wisp_status race(trial *a, trial *b, double until) {
-  trial *both[] = {a, b};
-  const double warm = wisp_now_s() + WARM_SECONDS;
-  do {
-    WISP_TRY(run(a));
-    WISP_TRY(run(b));
-  } while (wisp_now_s() < warm);
-  a->seconds = b->seconds = 0;
-  for (int i = 0; i < REPEATS; i++) {
-    WISP_TRY(run(both[i % 2]));
-    WISP_TRY(run(both[1 - i % 2]));
-    if (wisp_now_s() > until || (i && b->seconds > HOPELESS * a->seconds)) break;
-  }
-  return WISP_OK;
-}
-
-/* Builds those kernels of decode that are not there yet, without holding the lock while the driver compiles; *built: none was
- * refused. */
-static wisp_status add_kernels(gpu_executor *e, const wisp_kernel_context *context, bool *built) {
-  *built = true;
-  for (uint32_t i = 0; i < e->plan->op_count && *built; i++)
-    for (uint32_t part = 0; part < wisp_kernel_parts(context, &e->plan->ops[i], false) && *built; part++) {
-      const wisp_kernel kernel = wisp_kernel_for(context, &e->plan->ops[i], part, false).kernel;
-      if (wisp_gpu_pipeline(e, &kernel)) continue;
-      wvk_pipeline_params params = {.name = kernel.shader->name,
-                                    .constants = kernel.constants,
-                                    .constant_count = WISP_C_COUNT,
-                                    .subgroup_size = kernel.subgroup_size,
-                                    .passing = true};
-      const wvk_host host = wisp_gpu_host(e->host);
-      wvk_pipeline *pipeline;
-      uint32_t *compiled = wisp_gpu_choose_spirv(e, &params, kernel.shader);
-      const wvk_status status = wvk_pipeline_create(&pipeline, e->layout, &params);
-      wvk_glsl_free(&host, compiled);
-      if (status == WVK_ERROR_MEMORY || status == WVK_ERROR_LOST) return wisp_gpu_status(status);
-      pthread_mutex_lock(&e->mutex);
-      *built = status == WVK_OK && e->pipeline_count < WISP_GPU_MAX_PIPELINES;
-      if (*built) {
-        e->kernels[e->pipeline_count] = kernel;
-        e->pipelines[e->pipeline_count++] = pipeline;
-      }
-      pthread_mutex_unlock(&e->mutex);
-      if (!*built) wvk_pipeline_destroy(&pipeline);
-    }
-  return WISP_OK;
-}
-
-static void drop_kernels(gpu_executor *e, uint32_t first) {
-  pthread_mutex_lock(&e->mutex);
-  while (e->pipeline_count > first) wvk_pipeline_destroy(&e->pipelines[--e->pipeline_count]);
-  pthread_mutex_unlock(&e->mutex);
-}
-
-static wisp_kernel_context context_of(const gpu_executor *e, const wisp_choice *choice) {
-  wisp_kernel_context context = e->context;
-  context.kv_type = e->plan->kv_type;
-  context.choice = *choice;
-  wisp_activations_plan(&context, context.activations.columns);
-  context.fused = wisp_fused_fits(&context);
-  return context;
-}
-
-/* A timeline by dispatches, its kernels built; closed where they are refused. */
-static wisp_status trial_open(trial *r, gpu_executor *e, const wisp_kernel_context *context) {
-  bool built;
-  *r = (trial){0};
-  WISP_TRY(add_kernels(e, context, &built));
-  if (!built) return WISP_OK;
-  WISP_TRY(wisp_gpu_timeline_create_as(&r->timeline, e, context, WISP_TUNE_CONTEXT, e->plan->kv_slots));
-  wisp_persistent_bar(r->timeline);
-  return fill(r->timeline);
-}
+#define HALF_NMSE 1e-4 /* of logits by f16 arithmetic; those that do not round it are compared by token_check.h */
 
 /* ---- In passing -------------------------------------------------------------------------------------------------------- */
 
@@ -223,7 +83,8 @@ static bool closing(gpu_executor *e) {
 }
 
 /* b wins by the margin: keeps the knob's value, else other. */
-static void keep_winner(gpu_executor *e, const trial *a, const trial *b, wisp_knob knob, wisp_switch value, wisp_switch other) {
+static void keep_winner(gpu_executor *e, const wisp_trial *a, const wisp_trial *b, wisp_knob knob, wisp_switch value,
+                        wisp_switch other) {
   const bool wins = b->seconds < MARGIN * a->seconds;
   wisp_choice_kept kept = {
       .origin = WISP_CHOICE_PASSING, .default_us = 1e6 * a->seconds, .us = 1e6 * (wins ? b->seconds : a->seconds)};
@@ -231,20 +92,20 @@ static void keep_winner(gpu_executor *e, const trial *a, const trial *b, wisp_kn
   keep(e, &kept);
 }
 
-static wisp_status compare_fused(gpu_executor *e, const wisp_kernel_context *fused, trial *a, trial *b) {
+static wisp_status compare_fused(gpu_executor *e, const wisp_kernel_context *fused, wisp_trial *a, wisp_trial *b) {
   uint32_t count;
   double nmse;
   const wisp_model *m = e->plan->model;
-  const wisp_kernel_context plain = context_of(e, &e->context.choice);
-  WISP_TRY(trial_open(b, e, fused));
+  const wisp_kernel_context plain = wisp_trial_context(e, &e->context.choice);
+  WISP_TRY(wisp_trial_open(b, e, fused));
   if (!b->timeline || closing(e)) return WISP_OK;
-  WISP_TRY(trial_open(a, e, &plain));
+  WISP_TRY(wisp_trial_open(a, e, &plain));
   const double until = wisp_now_s() + PASSING_SECONDS;
-  WISP_TRY(choose_count(a, &count));
-  WISP_TRY(record(a, count));
-  WISP_TRY(record(b, count));
+  WISP_TRY(wisp_trial_choose_count(a, &count));
+  WISP_TRY(wisp_trial_record(a, count));
+  WISP_TRY(wisp_trial_record(b, count));
   if (closing(e)) return WISP_OK;
-  WISP_TRY(race(a, b, until));
+  WISP_TRY(wisp_trial_race(a, b, until));
   float *logits = wisp_host_alloc(e->host, 2ull * WISP_CHECK_TOKENS * m->vocabulary, sizeof *logits);
   if (!logits) return wisp_fail_memory(e->host, "comparison of kernels", 2ull * WISP_CHECK_TOKENS * m->vocabulary * 4);
   wisp_token_check expected = {.logits = logits}, found = {.logits = logits + (size_t)WISP_CHECK_TOKENS * m->vocabulary};
@@ -261,28 +122,28 @@ void wisp_tune_in_passing(void *argument) {
   wisp_choice choice = {0};
   choice.knobs[WISP_KNOB_FUSED] = WISP_ON;
   if (e->context.fused || e->persistent.planned || !may_learn(e)) return;
-  const wisp_kernel_context fused = context_of(e, &choice);
+  const wisp_kernel_context fused = wisp_trial_context(e, &choice);
   if (!fused.fused) return;
   const double begin = wisp_now_s();
-  trial a = {0}, b = {0};
+  wisp_trial a = {0}, b = {0};
   (void)compare_fused(e, &fused, &a, &b); /* an error has been logged, and comes back to whoever uses the device next */
-  trial_close(&a);
-  trial_close(&b);
+  wisp_trial_close(&a);
+  wisp_trial_close(&b);
   wisp_startup_add(e->startup, "tuning", begin, wisp_now_s());
 }
 
 wisp_status wisp_tune_persistent(gpu_timeline *t, bool *pays) {
   gpu_executor *e = t->executor;
-  trial dispatches = {.timeline = t}, persistent = {.timeline = t, .persistent = true};
+  wisp_trial dispatches = {.timeline = t}, persistent = {.timeline = t, .persistent = true};
   uint32_t count = 0;
   const double begin = wisp_now_s();
   *pays = true;
   if (!may_learn(e)) return WISP_OK;
-  wisp_status status = fill(t);
-  if (status == WISP_OK) status = choose_count(&dispatches, &count);
-  if (status == WISP_OK) status = record(&dispatches, count);
-  if (status == WISP_OK) status = record(&persistent, count);
-  if (status == WISP_OK) status = race(&persistent, &dispatches, begin + PASSING_SECONDS);
+  wisp_status status = wisp_trial_fill(t);
+  if (status == WISP_OK) status = wisp_trial_choose_count(&dispatches, &count);
+  if (status == WISP_OK) status = wisp_trial_record(&dispatches, count);
+  if (status == WISP_OK) status = wisp_trial_record(&persistent, count);
+  if (status == WISP_OK) status = wisp_trial_race(&persistent, &dispatches, begin + PASSING_SECONDS);
   wvk_commands_destroy(&dispatches.commands);
   wvk_commands_destroy(&persistent.commands);
   wisp_startup_add(e->startup, "tuning", begin, wisp_now_s());
@@ -300,7 +161,7 @@ wisp_status wisp_tune_persistent(gpu_timeline *t, bool *pays) {
 
 typedef struct candidate {
   wisp_choice choice;
-  trial trial;
+  wisp_trial trial;
 } candidate;
 
 typedef struct search {
@@ -343,8 +204,8 @@ static bool is_new(search *s, const wisp_kernel_context *context) {
   return true;
 }
 
-static wisp_status tell(search *s, const char *knob, const char *value, const trial *best, const trial *tried, bool taken,
-                        const char *why_not) {
+static wisp_status tell(search *s, const char *knob, const char *value, const wisp_trial *best, const wisp_trial *tried,
+                        bool taken, const char *why_not) {
   const wisp_tune_trial told = {.knob = knob,
                                 .value = value,
                                 .us_per_token = 1e6 * tried->seconds,
@@ -355,7 +216,7 @@ static wisp_status tell(search *s, const char *knob, const char *value, const tr
   return !s->params->report || s->params->report(s->params->user, &told) ? WISP_OK : WISP_ERROR_CANCELLED;
 }
 
-static wisp_status check(search *s, trial *r, bool *right) {
+static wisp_status check(search *s, wisp_trial *r, bool *right) {
   const wisp_model *m = s->e->plan->model;
   double nmse;
   wisp_token_check found = {.logits = s->logits + (size_t)WISP_CHECK_TOKENS * m->vocabulary};
@@ -368,10 +229,10 @@ static wisp_status check(search *s, trial *r, bool *right) {
 /* Opens c->choice's trial and times it in turns with best. Closed where it cannot be had. */
 static wisp_status enter(search *s, candidate *c, const wisp_kernel_context *context, candidate *best, bool *right) {
   *right = false;
-  WISP_TRY(trial_open(&c->trial, s->e, context));
+  WISP_TRY(wisp_trial_open(&c->trial, s->e, context));
   if (!c->trial.timeline) return WISP_OK;
-  WISP_TRY(record(&c->trial, s->count));
-  WISP_TRY(race(&best->trial, &c->trial, s->end));
+  WISP_TRY(wisp_trial_record(&c->trial, s->count));
+  WISP_TRY(wisp_trial_race(&best->trial, &c->trial, s->end));
   return check(s, &c->trial, right);
 }
 
@@ -380,7 +241,7 @@ static wisp_status try_value(search *s, candidate *best, wisp_knob knob, uint32_
   char text[16];
   bool right;
   c.choice.knobs[knob] = value;
-  const wisp_kernel_context context = context_of(s->e, &c.choice);
+  const wisp_kernel_context context = wisp_trial_context(s->e, &c.choice);
   if (context.fused != best->trial.timeline->context.fused || !is_new(s, &context)) return WISP_OK;
   wisp_status status = enter(s, &c, &context, best, &right);
   const bool faster = c.trial.timeline && c.trial.seconds < STEP * best->trial.seconds;
@@ -397,7 +258,7 @@ static wisp_status try_value(search *s, candidate *best, wisp_knob knob, uint32_
     swap(best, &c);
     *changed = true;
   }
-  trial_close(&c.trial);
+  wisp_trial_close(&c.trial);
   return status;
 }
 
@@ -424,7 +285,7 @@ static wisp_status try_other_route(search *s, candidate *best, candidate *other)
   bool right;
   other->choice = best->choice;
   other->choice.knobs[WISP_KNOB_FUSED] = fused ? WISP_OFF : WISP_ON;
-  const wisp_kernel_context context = context_of(s->e, &other->choice);
+  const wisp_kernel_context context = wisp_trial_context(s->e, &other->choice);
   if (context.fused == fused || !is_new(s, &context)) return descend(s, best, s->end);
   WISP_TRY(enter(s, other, &context, best, &right));
   const bool faster = other->trial.timeline && right && other->trial.seconds < MARGIN * best->trial.seconds;
@@ -438,7 +299,7 @@ static wisp_status try_other_route(search *s, candidate *best, candidate *other)
   WISP_TRY(descend(s, best, promising ? now + (s->end - now) / 2 : s->end));
   if (!promising) return WISP_OK;
   WISP_TRY(descend(s, other, s->end));
-  WISP_TRY(race(&best->trial, &other->trial, s->end + 1));
+  WISP_TRY(wisp_trial_race(&best->trial, &other->trial, s->end + 1));
   if (other->trial.seconds < MARGIN * best->trial.seconds) swap(best, other);
   return WISP_OK;
 }
@@ -446,55 +307,95 @@ static wisp_status try_other_route(search *s, candidate *best, candidate *other)
 /* Steps that each won must win together, against the defaults. */
 static wisp_status confirm(search *s, candidate *best, candidate *other) {
   const candidate start = {.choice = {{0}}};
-  const wisp_kernel_context context = context_of(s->e, &start.choice);
+  const wisp_kernel_context context = wisp_trial_context(s->e, &start.choice);
   s->result->us_per_token = 1e6 * best->trial.seconds;
   if (!memcmp(&best->choice, &start.choice, sizeof start.choice)) return WISP_OK;
-  trial_close(&other->trial);
+  wisp_trial_close(&other->trial);
   *other = start;
-  WISP_TRY(trial_open(&other->trial, s->e, &context));
+  WISP_TRY(wisp_trial_open(&other->trial, s->e, &context));
   if (!other->trial.timeline) return WISP_OK;
-  WISP_TRY(record(&other->trial, s->count));
-  WISP_TRY(race(&other->trial, &best->trial, s->end + 1));
+  WISP_TRY(wisp_trial_record(&other->trial, s->count));
+  WISP_TRY(wisp_trial_race(&other->trial, &best->trial, s->end + 1));
   s->result->default_us_per_token = 1e6 * other->trial.seconds;
   if (best->trial.seconds >= MARGIN * other->trial.seconds) swap(best, other);
   s->result->us_per_token = 1e6 * best->trial.seconds;
   return WISP_OK;
 }
 
-/* Where it is there. */
-static wisp_status try_persistent(search *s, candidate *best, trial *persistent) {
-  gpu_executor *e = s->e;
-  const wisp_kernel_context context = context_of(e, &best->choice);
-  if (!atomic_load(&e->persistent.available) || context.kv_type == WISP_KV_Q8_0) return WISP_OK;
-  WISP_TRY(wisp_gpu_timeline_create_as(&persistent->timeline, e, &context, WISP_TUNE_CONTEXT, e->plan->kv_slots));
-  persistent->persistent = persistent->timeline->persistent.active;
-  if (!persistent->persistent) return WISP_OK; /* its kernel for this KV type is still being compiled */
-  WISP_TRY(fill(persistent->timeline));
-  WISP_TRY(record(persistent, s->count));
-  WISP_TRY(race(persistent, &best->trial, s->end + 1));
-  const bool off = persistent->timeline->persistent.failed || best->trial.seconds < MARGIN * persistent->seconds;
-  best->choice.knobs[WISP_KNOB_PERSISTENT] = off ? WISP_OFF : WISP_ON;
-  s->result->default_us_per_token = 1e6 * persistent->seconds;
-  s->result->us_per_token = 1e6 * (off ? best->trial.seconds : persistent->seconds);
-  return tell(s, wisp_knobs[WISP_KNOB_PERSISTENT].name, "on", &best->trial, persistent, !off,
-              persistent->timeline->persistent.failed ? "workgroups waited in vain" : "");
+/* The persistent kernel of c->choice, timed in turns with best; without a timeline where it is not there. */
+static wisp_status enter_persistent(search *s, candidate *c, wisp_trial *best) {
+  const wisp_kernel_context context = wisp_trial_context(s->e, &c->choice);
+  WISP_TRY(wisp_trial_open_persistent(&c->trial, s->e, &context));
+  if (!c->trial.timeline) return WISP_OK;
+  WISP_TRY(wisp_trial_record(&c->trial, s->count));
+  return wisp_trial_race(&c->trial, best, s->end + 1);
 }
 
-static wisp_status search_all(search *s, candidate *best, candidate *other, trial *persistent) {
+/* Other numbers of invocations than the one that start-up has built a kernel for. */
+static wisp_status try_persistent_shapes(search *s, candidate *best) {
+  const wisp_knob knob = WISP_KNOB_PERSISTENT_LOCAL;
+  wisp_status status = WISP_OK;
+  for (int i = 0; i < WISP_KNOB_VALUES && wisp_knobs[knob].values[i] && status == WISP_OK; i++) {
+    candidate c = {.choice = best->choice};
+    char text[16];
+    bool right = false;
+    if (wisp_now_s() > s->end) {
+      s->result->complete = false;
+      return WISP_OK;
+    }
+    c.choice.knobs[knob] = wisp_knobs[knob].values[i];
+    if (!wisp_persistent_add(s->e, c.choice.knobs[knob])) continue;
+    status = enter_persistent(s, &c, &best->trial);
+    if (status == WISP_OK && c.trial.timeline) status = check(s, &c.trial, &right);
+    const bool failed = c.trial.timeline && c.trial.timeline->persistent.failed;
+    const bool taken = right && !failed && c.trial.seconds < STEP * best->trial.seconds;
+    wisp_knob_text(knob, c.choice.knobs[knob], text);
+    if (status == WISP_OK && c.trial.timeline)
+      status = tell(s, wisp_knobs[knob].name, text, &best->trial, &c.trial, taken,
+                    failed   ? "workgroups waited in vain"
+                    : !right ? "wrong results"
+                             : "");
+    if (taken && status == WISP_OK) swap(best, &c);
+    wisp_trial_close(&c.trial);
+    if (failed) break;
+  }
+  return status;
+}
+
+/* Where it is there; best goes by dispatches. */
+static wisp_status try_persistent(search *s, candidate *best, candidate *persistent) {
+  gpu_executor *e = s->e;
+  if (!atomic_load(&e->persistent.available) || e->plan->kv_type == WISP_KV_Q8_0) return WISP_OK;
+  persistent->choice = best->choice;
+  WISP_TRY(enter_persistent(s, persistent, &best->trial));
+  if (!persistent->trial.timeline) return WISP_OK;
+  s->result->default_us_per_token = 1e6 * persistent->trial.seconds;
+  const bool failed = persistent->trial.timeline->persistent.failed;
+  const bool off = failed || best->trial.seconds < MARGIN * persistent->trial.seconds;
+  WISP_TRY(tell(s, wisp_knobs[WISP_KNOB_PERSISTENT].name, "on", &best->trial, &persistent->trial, !off,
+                failed ? "workgroups waited in vain" : ""));
+  if (!off) WISP_TRY(try_persistent_shapes(s, persistent));
+  best->choice.knobs[WISP_KNOB_PERSISTENT] = off ? WISP_OFF : WISP_ON;
+  best->choice.knobs[WISP_KNOB_PERSISTENT_LOCAL] = persistent->choice.knobs[WISP_KNOB_PERSISTENT_LOCAL];
+  s->result->us_per_token = 1e6 * (off ? best->trial.seconds : persistent->trial.seconds);
+  return WISP_OK;
+}
+
+static wisp_status search_all(search *s, candidate *best, candidate *other, candidate *persistent) {
   const wisp_choice defaults = {0};
-  const wisp_kernel_context context = context_of(s->e, &defaults);
-  const trial none = {0};
+  const wisp_kernel_context context = wisp_trial_context(s->e, &defaults);
+  const wisp_trial none = {0};
   bool agrees;
   is_new(s, &context);
-  WISP_TRY(trial_open(&best->trial, s->e, &context));
+  WISP_TRY(wisp_trial_open(&best->trial, s->e, &context));
   if (!best->trial.timeline)
     return wisp_fail(s->e->host, WISP_ERROR_DEVICE, "%s: the driver refuses the kernels that decode begins with",
                      wvk_device_caps(s->e->device)->name);
   WISP_TRY(wisp_token_check_run(&best->trial.timeline->base, s->e->plan->model, &s->expected));
-  WISP_TRY(fill(best->trial.timeline));
-  WISP_TRY(choose_count(&best->trial, &s->count));
-  WISP_TRY(record(&best->trial, s->count));
-  for (int i = 0; i < REPEATS; i++) WISP_TRY(run(&best->trial));
+  WISP_TRY(wisp_trial_fill(best->trial.timeline));
+  WISP_TRY(wisp_trial_choose_count(&best->trial, &s->count));
+  WISP_TRY(wisp_trial_record(&best->trial, s->count));
+  for (int i = 0; i < WISP_TRIAL_REPEATS; i++) WISP_TRY(wisp_trial_run(&best->trial));
   s->result->default_us_per_token = 1e6 * best->trial.seconds;
   WISP_TRY(tell(s, "", best->trial.timeline->context.fused ? "fused" : "dispatches", &none, &best->trial, true, ""));
   WISP_TRY(try_other_route(s, best, other));
@@ -535,13 +436,13 @@ static wisp_status adopt(gpu_executor *e, const wisp_choice_kept *kept) {
   }
   keep(e, kept);
   wisp_tune_save(e);
-  if (kept->choice.knobs[WISP_KNOB_PERSISTENT] == WISP_OFF) wisp_persistent_give_up(e);
+  (kept->choice.knobs[WISP_KNOB_PERSISTENT] == WISP_OFF ? wisp_persistent_give_up : wisp_persistent_adopt)(e);
   return WISP_OK;
 }
 
 /* f16 arithmetic goes where no kernel of what was chosen has it. */
 static void drop_idle_arithmetic(const gpu_executor *e, wisp_choice *choice) {
-  const wisp_kernel_context context = context_of(e, choice);
+  const wisp_kernel_context context = wisp_trial_context(e, choice);
   for (uint32_t i = 0; i < e->plan->op_count && !context.fused; i++)
     if (wisp_kernel_halves(&context, &e->plan->ops[i])) return;
   choice->knobs[WISP_KNOB_ARITHMETIC] = 0;
@@ -552,17 +453,16 @@ static wisp_status tune(gpu_executor *e, const wisp_tune_params *params, wisp_tu
   const double begin = wisp_now_s();
   const uint32_t first = e->pipeline_count;
   search s = {.e = e, .params = params, .result = result, .end = begin + params->budget_s};
-  candidate best = {0}, other = {0};
-  trial persistent = {0};
+  candidate best = {0}, other = {0}, persistent = {0};
   result->complete = true;
   s.expected.logits = s.logits = wisp_host_alloc(e->host, floats, sizeof *s.logits);
   if (!s.logits) return wisp_fail_memory(e->host, "comparison of kernels", floats * sizeof *s.logits);
   wisp_status status = search_all(&s, &best, &other, &persistent);
-  trial_close(&best.trial);
-  trial_close(&other.trial);
-  trial_close(&persistent);
+  wisp_trial_close(&best.trial);
+  wisp_trial_close(&other.trial);
+  wisp_trial_close(&persistent.trial);
   wisp_host_free(e->host, s.logits);
-  drop_kernels(e, first);
+  wisp_trial_drop_kernels(e, first);
   if (status != WISP_OK) return status;
   drop_idle_arithmetic(e, &best.choice);
   const wisp_choice_kept kept = {.choice = best.choice,

@@ -20,27 +20,44 @@ static const struct {
   bool bias, gelu;
   wisp_kv_type kv_type;
   fault fault;
-  bool fused; /* the fused kernels, not the persistent path */
+  bool fused;         /* the fused kernels, not the persistent path */
+  const char *choice; /* as WISP_TUNE says it; NULL = as it is */
 } cases[WHOLE_TOKEN_CASES] = {
-    {"tiny f32", "tiny", "f32", false, false, WISP_KV_F16, NONE, false},
-    {"tiny f16", "tiny", "f16", false, false, WISP_KV_F16, NONE, false},
-    {"tiny bf16", "tiny", "bf16", false, false, WISP_KV_F16, NONE, false},
-    {"tiny q4_0", "tiny", "q4_0", false, false, WISP_KV_F16, NONE, false},
-    {"tiny q4_1, f32 cache", "tiny", "q4_1", false, false, WISP_KV_F32, NONE, false},
-    {"tiny q5_1, GELU", "tiny", "q5_1", false, true, WISP_KV_F16, NONE, false},
-    {"tiny-ls q8_0, biases", "tiny-ls", "q8_0", true, false, WISP_KV_F16, NONE, false},
-    {"mobilellm-125m q4_0", "mobilellm-125m", "q4_0", false, false, WISP_KV_F16, NONE, false},
-    {"mobilellm-350m-ls q8_0", "mobilellm-350m-ls", "q8_0", false, false, WISP_KV_F16, NONE, false},
-    {"mobilellm-350m f16, biases, GELU", "mobilellm-350m", "f16", true, true, WISP_KV_F16, NONE, false},
-    {"mobilellm-125m q4_0, a workgroup missing", "mobilellm-125m", "q4_0", false, false, WISP_KV_F16, LOST_MAIL, false},
-    {"tiny q4_0, a workgroup missing", "tiny", "q4_0", false, false, WISP_KV_F16, LOST_MAIL, false},
-    {"tiny q4_0, wrong blocks", "tiny", "q4_0", false, false, WISP_KV_F16, WRONG_START, false},
-    {"tiny-32 f32", "tiny-32", "f32", false, false, WISP_KV_F32, NONE, true},
-    {"tiny-32 f16, biases, GELU", "tiny-32", "f16", true, true, WISP_KV_F32, NONE, true},
-    {"tiny-32 bf16", "tiny-32", "bf16", false, false, WISP_KV_F32, NONE, true},
-    {"tiny-32 q4_0, f16 cache", "tiny-32", "q4_0", false, false, WISP_KV_F16, NONE, true},
-    {"tiny-32 q5_1", "tiny-32", "q5_1", false, false, WISP_KV_F32, NONE, true},
-    {"tiny-32-ls q8_0, biases", "tiny-32-ls", "q8_0", true, false, WISP_KV_F32, NONE, true},
+    {.what = "tiny f32", .model = "tiny", .type = "f32"},
+    {.what = "tiny f16", .model = "tiny", .type = "f16"},
+    {.what = "tiny bf16", .model = "tiny", .type = "bf16"},
+    {.what = "tiny q4_0", .model = "tiny", .type = "q4_0"},
+    {.what = "tiny q4_1, f32 cache", .model = "tiny", .type = "q4_1", .kv_type = WISP_KV_F32},
+    {.what = "tiny q5_1, GELU", .model = "tiny", .type = "q5_1", .gelu = true},
+    {.what = "tiny-ls q8_0, biases", .model = "tiny-ls", .type = "q8_0", .bias = true},
+    {.what = "mobilellm-125m q4_0", .model = "mobilellm-125m", .type = "q4_0"},
+    {.what = "mobilellm-125m q4_0, 256 invocations",
+     .model = "mobilellm-125m",
+     .type = "q4_0",
+     .choice = "persistent_local=256"},
+    {.what = "tiny-ls q4_0, 512 invocations", .model = "tiny-ls", .type = "q4_0", .choice = "persistent_local=512"},
+    {.what = "mobilellm-350m-ls q8_0", .model = "mobilellm-350m-ls", .type = "q8_0"},
+    {.what = "mobilellm-350m f16, biases, GELU", .model = "mobilellm-350m", .type = "f16", .bias = true, .gelu = true},
+    {.what = "mobilellm-125m q4_0, a workgroup missing", .model = "mobilellm-125m", .type = "q4_0", .fault = LOST_MAIL},
+    {.what = "tiny q4_0, a workgroup missing", .model = "tiny", .type = "q4_0", .fault = LOST_MAIL},
+    {.what = "tiny q4_0, wrong blocks", .model = "tiny", .type = "q4_0", .fault = WRONG_START},
+    {.what = "tiny-32 f32", .model = "tiny-32", .type = "f32", .kv_type = WISP_KV_F32, .fused = true},
+    {.what = "tiny-32 f16, biases, GELU",
+     .model = "tiny-32",
+     .type = "f16",
+     .bias = true,
+     .gelu = true,
+     .kv_type = WISP_KV_F32,
+     .fused = true},
+    {.what = "tiny-32 bf16", .model = "tiny-32", .type = "bf16", .kv_type = WISP_KV_F32, .fused = true},
+    {.what = "tiny-32 q4_0, f16 cache", .model = "tiny-32", .type = "q4_0", .fused = true},
+    {.what = "tiny-32 q5_1", .model = "tiny-32", .type = "q5_1", .kv_type = WISP_KV_F32, .fused = true},
+    {.what = "tiny-32-ls q8_0, biases",
+     .model = "tiny-32-ls",
+     .type = "q8_0",
+     .bias = true,
+     .kv_type = WISP_KV_F32,
+     .fused = true},
 };
 
 static const char *const expected_decode[] = {
@@ -76,6 +93,7 @@ static void set_variable(const char *name, const char *value) {
 static void choose_way(uint32_t index, bool looked_at, const char *persistent) {
   set_variable("WISP_PERSISTENT", looked_at && !cases[index].fused ? persistent : "0");
   set_variable("WISP_FUSED", looked_at && (cases[index].fused || cases[index].fault == LOST_MAIL) ? "1" : "0");
+  if (cases[index].choice) set_variable("WISP_TUNE", looked_at ? cases[index].choice : "0");
 }
 
 static wisp_status open_model(const wisp_host *host, uint32_t index, wisp_model *model) {
@@ -95,7 +113,7 @@ static wisp_status open_model(const wisp_host *host, uint32_t index, wisp_model 
 }
 
 static wisp_status break_it(gpu_executor *e, wisp_model *model, fault what) {
-  if (what == LOST_MAIL) e->persistent.constants[WISP_P_GROUPS]--; /* of the dispatch; the pipeline is built */
+  if (what == LOST_MAIL) e->persistent.kernels[0].constants[WISP_P_GROUPS]--; /* of the dispatch; the pipeline is built */
   if (what != WRONG_START) return WISP_OK;
   const uint32_t blocks = model->weight_blocks;
   wisp_persistent_close(e);
@@ -161,10 +179,11 @@ static void compare(const made *found, const made *expected, uint32_t index, uin
 }
 
 static wisp_status check_case(const wisp_host *host, uint32_t device, uint32_t index, whole_token_row *row) {
-  const char *texts[] = {getenv("WISP_PERSISTENT"), getenv("WISP_FUSED")};
-  char persistent[40], fused[40];
+  const char *texts[] = {getenv("WISP_PERSISTENT"), getenv("WISP_FUSED"), getenv("WISP_TUNE")};
+  char persistent[40], fused[40], tune[WISP_CHOICE_TEXT_BYTES];
   snprintf(persistent, sizeof persistent, "%s", texts[0] ? texts[0] : "");
   snprintf(fused, sizeof fused, "%s", texts[1] ? texts[1] : "");
+  snprintf(tune, sizeof tune, "%s", texts[2] ? texts[2] : "");
   wisp_model model;
   wisp_plan plan = {0};
   made found = {0}, expected = {0};
@@ -181,6 +200,7 @@ static wisp_status check_case(const wisp_host *host, uint32_t device, uint32_t i
   if (status == WISP_OK && row->taken) status = decode(host, device, index, &model, &plan, false, &expected, row);
   set_variable("WISP_PERSISTENT", persistent);
   set_variable("WISP_FUSED", fused);
+  set_variable("WISP_TUNE", tune);
   if (status == WISP_OK && row->taken) compare(&found, &expected, index, model.vocabulary, row);
   free(found.logits);
   free(expected.logits);

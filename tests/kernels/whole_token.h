@@ -6,7 +6,7 @@
 
 #include "base/host.h"
 
-enum { WHOLE_TOKEN_CASES = 19 };
+enum { WHOLE_TOKEN_CASES = 21 };
 
 typedef struct whole_token_row {
   const char *path;     /* "persistent", "fused" */
