@@ -62,18 +62,33 @@ wisp_status wisp_trial_choose_count(wisp_trial *r, uint32_t *count) {
   return WISP_OK;
 }
 
+static double median(const double *values, int count) {
+  double sorted[WISP_TRIAL_REPEATS];
+  for (int i = 0; i < count; i++) {
+    int at = i;
+    for (; at > 0 && sorted[at - 1] > values[i]; at--) sorted[at] = sorted[at - 1];
+    sorted[at] = values[i];
+  }
+  return count % 2 ? sorted[count / 2] : 0.5 * (sorted[count / 2 - 1] + sorted[count / 2]);
+}
+
 wisp_status wisp_trial_race(wisp_trial *a, wisp_trial *b, double until) {
   wisp_trial *both[] = {a, b};
+  double ratios[WISP_TRIAL_REPEATS], best = HUGE_VAL;
   const double warm = wisp_now_s() + WARM_SECONDS;
   do {
     WISP_TRY(wisp_trial_run(a));
     WISP_TRY(wisp_trial_run(b));
   } while (wisp_now_s() < warm);
-  a->seconds = b->seconds = 0;
   for (int i = 0; i < WISP_TRIAL_REPEATS; i++) {
+    a->seconds = b->seconds = 0;
     WISP_TRY(wisp_trial_run(both[i % 2]));
     WISP_TRY(wisp_trial_run(both[1 - i % 2]));
-    if (wisp_now_s() > until || (i && b->seconds > HOPELESS * a->seconds)) break;
+    best = fmin(best, a->seconds);
+    ratios[i] = b->seconds / fmax(a->seconds, 1e-12);
+    a->seconds = best;
+    b->seconds = best * median(ratios, i + 1);
+    if (wisp_now_s() > until || (i >= 2 && b->seconds > HOPELESS * a->seconds)) break;
   }
   return WISP_OK;
 }

@@ -6,7 +6,7 @@
 
 #include "gpu/executor.h"
 
-enum { WISP_TRIAL_REPEATS = 6 };
+enum { WISP_TRIAL_REPEATS = 7 };
 
 typedef struct wisp_trial {
   gpu_timeline *timeline; /* owned, but where the caller has set it */
@@ -39,7 +39,8 @@ wisp_status wisp_trial_choose_count(wisp_trial *trial, uint32_t *count);
 wisp_status wisp_trial_record(wisp_trial *trial, uint32_t count);
 wisp_status wisp_trial_run(wisp_trial *trial);
 
-/* Both in turns, so that they see the same clock rates, each first as often as the other. until: of wisp_now_s. */
+/* Both in turns, each first as often as the other. a's time is its best one, b's is that times the median of what it took
+ * beside a: clock rates change, mostly behind a pause for the compiler. until: of wisp_now_s. */
 wisp_status wisp_trial_race(wisp_trial *a, wisp_trial *b, double until);
 
 #endif

@@ -331,53 +331,71 @@ static wisp_status enter_persistent(search *s, candidate *c, wisp_trial *best) {
   return wisp_trial_race(&c->trial, best, s->end + 1);
 }
 
-/* Other numbers of invocations than the one that start-up has built a kernel for. */
-static wisp_status try_persistent_shapes(search *s, candidate *best) {
-  const wisp_knob knob = WISP_KNOB_PERSISTENT_LOCAL;
-  wisp_status status = WISP_OK;
-  for (int i = 0; i < WISP_KNOB_VALUES && wisp_knobs[knob].values[i] && status == WISP_OK; i++) {
-    candidate c = {.choice = best->choice};
-    char text[16];
-    bool right = false;
-    if (wisp_now_s() > s->end) {
-      s->result->complete = false;
-      return WISP_OK;
-    }
-    c.choice.knobs[knob] = wisp_knobs[knob].values[i];
-    if (!wisp_persistent_add(s->e, c.choice.knobs[knob])) continue;
-    status = enter_persistent(s, &c, &best->trial);
-    if (status == WISP_OK && c.trial.timeline) status = check(s, &c.trial, &right);
-    const bool failed = c.trial.timeline && c.trial.timeline->persistent.failed;
-    const bool taken = right && !failed && c.trial.seconds < STEP * best->trial.seconds;
-    wisp_knob_text(knob, c.choice.knobs[knob], text);
-    if (status == WISP_OK && c.trial.timeline)
-      status = tell(s, wisp_knobs[knob].name, text, &best->trial, &c.trial, taken,
-                    failed   ? "workgroups waited in vain"
-                    : !right ? "wrong results"
-                             : "");
-    if (taken && status == WISP_OK) swap(best, &c);
+/* *chosen: the fastest of the shapes tried so far, without a timeline where none was faster than first, which start-up has
+ * built. */
+static wisp_status try_persistent_shape(search *s, uint32_t local, candidate *first, candidate *chosen, bool *failed) {
+  candidate *best = chosen->trial.timeline ? chosen : first, c = {.choice = first->choice};
+  char text[16];
+  bool right = false;
+  c.choice.knobs[WISP_KNOB_PERSISTENT_LOCAL] = local;
+  if (!wisp_persistent_add(s->e, local)) return WISP_OK;
+  wisp_status status = enter_persistent(s, &c, &best->trial);
+  if (status != WISP_OK || !c.trial.timeline) {
     wisp_trial_close(&c.trial);
-    if (failed) break;
+    return status;
   }
+  status = check(s, &c.trial, &right);
+  *failed = c.trial.timeline->persistent.failed;
+  const bool taken = right && !*failed && c.trial.seconds < STEP * best->trial.seconds;
+  wisp_knob_text(WISP_KNOB_PERSISTENT_LOCAL, local, text);
+  if (status == WISP_OK)
+    status = tell(s, wisp_knobs[WISP_KNOB_PERSISTENT_LOCAL].name, text, &best->trial, &c.trial, taken,
+                  *failed  ? "workgroups waited in vain"
+                  : !right ? "wrong results"
+                           : "");
+  if (taken) swap(chosen, &c);
+  wisp_trial_close(&c.trial);
   return status;
 }
 
+/* Other numbers of invocations; steps that each won must win together. */
+static wisp_status try_persistent_shapes(search *s, candidate *first, candidate *chosen) {
+  const uint32_t *locals = wisp_knobs[WISP_KNOB_PERSISTENT_LOCAL].values;
+  bool failed = false;
+  for (int i = 0; i < WISP_KNOB_VALUES && locals[i] && !failed; i++) {
+    if (wisp_now_s() > s->end) {
+      s->result->complete = false;
+      break;
+    }
+    WISP_TRY(try_persistent_shape(s, locals[i], first, chosen, &failed));
+  }
+  if (failed || !chosen->trial.timeline) return WISP_OK;
+  WISP_TRY(wisp_trial_race(&first->trial, &chosen->trial, s->end + 1));
+  s->result->default_us_per_token = s->result->us_per_token = 1e6 * first->trial.seconds;
+  if (chosen->trial.seconds >= MARGIN * first->trial.seconds) return WISP_OK;
+  s->result->us_per_token = 1e6 * chosen->trial.seconds;
+  first->choice = chosen->choice;
+  return WISP_OK;
+}
+
 /* Where it is there; best goes by dispatches. */
-static wisp_status try_persistent(search *s, candidate *best, candidate *persistent) {
+static wisp_status try_persistent(search *s, candidate *best, candidate *persistent, candidate *other) {
   gpu_executor *e = s->e;
   if (!atomic_load(&e->persistent.available) || e->plan->kv_type == WISP_KV_Q8_0) return WISP_OK;
   persistent->choice = best->choice;
   WISP_TRY(enter_persistent(s, persistent, &best->trial));
   if (!persistent->trial.timeline) return WISP_OK;
-  s->result->default_us_per_token = 1e6 * persistent->trial.seconds;
   const bool failed = persistent->trial.timeline->persistent.failed;
   const bool off = failed || best->trial.seconds < MARGIN * persistent->trial.seconds;
+  s->result->default_us_per_token = 1e6 * persistent->trial.seconds;
+  s->result->us_per_token = 1e6 * (off ? best->trial.seconds : persistent->trial.seconds);
   WISP_TRY(tell(s, wisp_knobs[WISP_KNOB_PERSISTENT].name, "on", &best->trial, &persistent->trial, !off,
                 failed ? "workgroups waited in vain" : ""));
-  if (!off) WISP_TRY(try_persistent_shapes(s, persistent));
   best->choice.knobs[WISP_KNOB_PERSISTENT] = off ? WISP_OFF : WISP_ON;
+  if (off) return WISP_OK;
+  wisp_trial_close(&other->trial);
+  WISP_TRY(try_persistent_shapes(s, persistent, other));
   best->choice.knobs[WISP_KNOB_PERSISTENT_LOCAL] = persistent->choice.knobs[WISP_KNOB_PERSISTENT_LOCAL];
-  s->result->us_per_token = 1e6 * (off ? best->trial.seconds : persistent->trial.seconds);
   return WISP_OK;
 }
 
@@ -400,7 +418,7 @@ static wisp_status search_all(search *s, candidate *best, candidate *other, cand
   WISP_TRY(tell(s, "", best->trial.timeline->context.fused ? "fused" : "dispatches", &none, &best->trial, true, ""));
   WISP_TRY(try_other_route(s, best, other));
   WISP_TRY(confirm(s, best, other));
-  WISP_TRY(try_persistent(s, best, persistent));
+  WISP_TRY(try_persistent(s, best, persistent, other));
   WISP_TRY(check(s, &best->trial, &agrees));
   return agrees ? WISP_OK
                 : wisp_fail(s->e->host, WISP_ERROR_DEVICE, "%s: what was chosen gave other results at the end",
