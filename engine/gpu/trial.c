@@ -9,7 +9,9 @@
 
 #define HOPELESS 1.1         /* times the best one's: not timed again */
 #define SUBMIT_SECONDS 0.025 /* tokens timed together take about so long at most */
-#define WARM_SECONDS 0.02    /* of work before times count: clock rates rise */
+#define WARM_SECONDS 0.02    /* of work before times count: clock rates rise, */
+#define MOST_WARM_SECONDS 1  /* slowly behind a pause for the compiler: so long, while what was timed before takes */
+#define COLD 1.05            /* times as long as then */
 
 void wisp_trial_close(wisp_trial *r) {
   wvk_commands_destroy(&r->commands);
@@ -72,14 +74,25 @@ static double median(const double *values, int count) {
   return count % 2 ? sorted[count / 2] : 0.5 * (sorted[count / 2 - 1] + sorted[count / 2]);
 }
 
+/* Until whoever was timed before takes about as long as then. */
+static wisp_status warm_up(wisp_trial *a, wisp_trial *b) {
+  const double begin = wisp_now_s(), known_a = a->seconds, known_b = b->seconds;
+  double spent;
+  bool cold;
+  do {
+    a->seconds = b->seconds = 0;
+    WISP_TRY(wisp_trial_run(a));
+    WISP_TRY(wisp_trial_run(b));
+    cold = (known_a > 0 && a->seconds > COLD * known_a) || (known_b > 0 && b->seconds > COLD * known_b);
+    spent = wisp_now_s() - begin;
+  } while (spent < WARM_SECONDS || (cold && spent < MOST_WARM_SECONDS));
+  return WISP_OK;
+}
+
 wisp_status wisp_trial_race(wisp_trial *a, wisp_trial *b, double until) {
   wisp_trial *both[] = {a, b};
   double ratios[WISP_TRIAL_REPEATS], best = HUGE_VAL;
-  const double warm = wisp_now_s() + WARM_SECONDS;
-  do {
-    WISP_TRY(wisp_trial_run(a));
-    WISP_TRY(wisp_trial_run(b));
-  } while (wisp_now_s() < warm);
+  WISP_TRY(warm_up(a, b));
   for (int i = 0; i < WISP_TRIAL_REPEATS; i++) {
     a->seconds = b->seconds = 0;
     WISP_TRY(wisp_trial_run(both[i % 2]));
