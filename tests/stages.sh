@@ -79,6 +79,9 @@ threads() {
   totals "${said%% *}" 0 0
 }
 
+# The persistent kernel translated to C++, with a check that it sees faults; its compiler's errors are failures.
+emulation() { tests/emulation/run.sh "$builds/release" 2>&1; }
+
 # kernels DRIVER [VARIABLE=VALUE...]
 kernels() {
   local vulkan=$1

@@ -22,19 +22,19 @@ list() { git ls-files -- "$@"; }
 
 formatted() {
   local file
-  list '*.c' '*.h' | while read -r file; do
+  list '*.c' '*.h' '*.cpp' '*.hpp' | while read -r file; do
     clang-format-14 --dry-run -Werror "$file" >/dev/null 2>&1 || echo "$file: run clang-format-14 -i"
   done
 }
 without() { list "${@:2}" | xargs -r grep -nE -- "$1" | cut -c1-160; }   # PATTERN FILES...
-licensed() { list '*.c' '*.h' '*.comp' '*.glsl' '*.sh' '*.py' .ci/run | xargs grep -L 'SPDX-License-Identifier: Apache-2.0'; }
+licensed() { list '*.c' '*.h' '*.cpp' '*.hpp' '*.comp' '*.glsl' '*.sh' '*.py' .ci/run | xargs grep -L 'SPDX-License-Identifier: Apache-2.0'; }
 small() { list | while read -r file; do find "$file" -maxdepth 0 -type f -size +1024k; done; }
-short() { list '*.c' '*.comp' '*.glsl' '*.sh' | xargs wc -l | awk '$2 != "total" && $1 > 650 {print $2 ": " $1 " lines, about 600 are allowed"}'; }
+short() { list '*.c' '*.cpp' '*.hpp' '*.comp' '*.glsl' '*.sh' | xargs wc -l | awk '$2 != "total" && $1 > 650 {print $2 ": " $1 " lines, about 600 are allowed"}'; }
 bash_parses() { list '*.sh' .ci/run | while read -r file; do bash -n "$file"; done; }
 header() { "$@" -Wall -Wextra -Wpedantic -Werror -fsyntax-only engine/include/wisp/wisp.h; }
 
 check "clang-format" formatted
-check "no tabs, no trailing white space" without $'\t|[ \t]+$' '*.c' '*.h' '*.comp' '*.glsl' '*.sh' '*.py' '*.txt' '*.md' '*.json' '*.cmake' \
+check "no tabs, no trailing white space" without $'\t|[ \t]+$' '*.c' '*.h' '*.cpp' '*.hpp' '*.comp' '*.glsl' '*.sh' '*.py' '*.txt' '*.md' '*.json' '*.cmake' \
   ':!tests/truth/text.txt' ':!tests/data'
 check "every source names its licence" licensed
 check "no file over 1 MiB" small

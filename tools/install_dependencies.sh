@@ -9,7 +9,7 @@ set -euo pipefail
 
 build=(gcc g++ libc6-dev cmake ninja-build glslang-tools libvulkan-dev libvulkan-volk-dev libutf8proc-dev libcjson-dev libedit-dev)
 run=(python3 python3-pip ca-certificates libvulkan1 mesa-vulkan-drivers)
-test=(git clang clang-format-14 libcriterion-dev glslang-dev spirv-tools vulkan-validationlayers python3-numpy)
+test=(git clang clang-format-14 libcriterion-dev libglm-dev glslang-dev spirv-tools vulkan-validationlayers python3-numpy)
 arm64=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user dpkg-dev)
 
 fail() {

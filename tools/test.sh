@@ -36,6 +36,7 @@ stage unit-subgroup-16       600 'build-release downloads' unit release lavapipe
 for script in tests/behaviour/*.sh; do
   stage "behaviour-$(basename "$script" .sh)" 1200 'build-release downloads' behaviour "$script" release
 done
+stage emulation              300 'build-release'           emulation
 stage models-cpu             300 'build-release'           models release cpu 1e-8
 stage importance             300 'build-release'           importance release
 stage models-lavapipe        600 'build-release'           models release vulkan 1e-6
