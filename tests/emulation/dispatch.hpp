@@ -124,7 +124,9 @@ private:
       if (std::any_of(&f.stack[0], &f.stack[STACK_END], [](char c) { return c != static_cast<char>(POISON); }))
         fault("an invocation needs more than STACK_BYTES of lanes.hpp");
     for (auto &group : groups)
-      if (group->lanes) fault("%u lanes wait for others that have ended or wait elsewhere", group->lanes);
+      if (group->lanes)
+        fault("%u lanes wait for others that have ended or wait elsewhere; %zu at a barrier, %s:%d", group->lanes,
+              group->barrier.waiting.size(), group->barrier.place.file, group->barrier.place.line);
   }
 };
 

@@ -22,6 +22,10 @@ class Shader:
     def __init__(self):
         self.types = SCALARS + VECTORS  # and structs
         self.constants, self.buffers, self.body = [], [], []
+        self.file, self.line = "", 0  # where the declaration at hand begins
+
+    def line_of(self, lines):
+        return f"{self.file}:{self.line + lines}"
 
 
 def fail(where, text):
@@ -40,27 +44,16 @@ def preprocess(folder, name):
 # ---- Mutants ----
 
 def insert_mutants(text):
-    """Each beside the original, chosen by `mutant`: 0 = none. Mutants of the same text stand one after the other."""
-    faults = {}
+    """Each beside the original, chosen by `mutant`: 0 = none. Returns the text, and of each mutant how often it was found."""
+    found = []
     for number, (_, old, new, _) in enumerate(MUTANTS, 1):
-        faults.setdefault(old, []).append((number, new))
-    for old, mutants in faults.items():
         pattern = r"\s*".join(re.escape(word) for word in re.findall(r"\w+|[^\w\s]", old))
-        found = list(re.finditer(pattern, text))
-        if len(found) != 1:
-            sys.exit(f"mutants.py: found {len(found)} times in the shader: {old}")
-        # A declaration must stay in its scope.
-        chosen = "".join(f"if (mutant == {number}) {{ {new} }} else " for number, new in mutants)
-        declaration = re.match(r"const (\w+) (\w+) = ", old)
-        original = found[0].group(0)
-        if declaration:
-            (number, new), = mutants
-            before = new[: new.rindex(old)]
-            changed = f"if (mutant == {number}) {{ {before} }} {original}"
-        else:
-            changed = f"{{ {chosen}{{ {original} }} }}"
-        text = text[: found[0].start()] + changed + text[found[0].end():]
-    return text
+        places = list(re.finditer(pattern, text))
+        found.append(len(places))
+        if len(places) == 1:
+            changed = f"{{ if (mutant == {number}) {{ {new} }} else {{ {places[0].group(0)} }} }}"
+            text = text[: places[0].start()] + changed + text[places[0].end():]
+    return text, found
 
 
 # ---- File scope ----
@@ -93,6 +86,8 @@ def declarations(text):
 
 
 def translate(where, text, shader):
+    shader.file, number = where.rsplit(":", 1)
+    shader.line = int(number)
     line, declaration = text.split("\n", 1)
     declaration = declaration.strip()
 
@@ -141,7 +136,10 @@ def expressions(text, shader):
     def arrays(m):
         return f"Array<{m[1]}> " + re.sub(r"(\w+)\s*\[([^\]]*)\]", r"\1{\2}", m[2]) + ";"
 
-    return re.sub(r"\b(%s)\s+((?:\w+\s*\[[^\]]*\]\s*,\s*)*\w+\s*\[[^\]]*\])\s*;" % types, arrays, text)
+    text = re.sub(r"\b(%s)\s+((?:\w+\s*\[[^\]]*\]\s*,\s*)*\w+\s*\[[^\]]*\])\s*;" % types, arrays, text)
+    if other := re.search(r"\b(%s)(\s+\w+)?\s*\[[^;]*" % types, text):
+        fail(shader.line_of(text[: other.start()].count("\n")), other.group(0))
+    return text
 
 
 def function(text, shader):
@@ -149,12 +147,14 @@ def function(text, shader):
     head = re.sub(r"\b(?:in)?out\s+(\w+)\s+(\w+)\s*\[[^\]]*\]", r"Array<\1> &\2", head)
     head = re.sub(r"\b(?:in)?out\s+(\w+)\s+(\w+)", r"\1 &\2", head)
     head = re.sub(r"\b(%s)\s+(\w+)\s*\[[^\]]*\]" % "|".join(shader.types), r"Array<\1> \2", head)
+    shader.line += head.count("\n")
     return head + "{" + expressions(body, shader)
 
 
 def main(folder, name, output):
     shader = Shader()
-    for where, text in declarations(insert_mutants(preprocess(folder, name))):
+    source, found = insert_mutants(preprocess(folder, name))
+    for where, text in declarations(source):
         translate(where, text, shader)
     with open(output, "w", encoding="utf-8") as file:
         file.write(f"// Made by glsl_to_cpp.py from {name}.\nstruct Shader : Lane {{\nusing Lane::Lane;\nstatic inline int mutant;\nenum {{ MUTANTS = {len(MUTANTS)} }};\n")
@@ -163,8 +163,8 @@ def main(folder, name, output):
         file.writelines(f"f({index}, &{name});\n" for index, name in shader.constants)
         file.write("}\ntemplate <class F> static void each_buffer(F f) {\n")
         file.writelines(f"f({binding}, {name});\n" for binding, name in shader.buffers)
-        file.write("}\n};\nstruct Mutant { const char *what, *run; };\nstatic const Mutant mutants[] = {\n")
-        file.writelines('{"%s", "%s"},\n' % (what, case) for what, _, _, case in MUTANTS)
+        file.write("}\n};\nstruct Mutant { const char *what, *run; int found; };\nstatic const Mutant mutants[] = {\n")
+        file.writelines('{"%s", "%s", %d},\n' % (what, case, times) for (what, _, _, case), times in zip(MUTANTS, found))
         file.write("};\n")
 
 

@@ -194,7 +194,10 @@ int main(int argc, char **argv) {
     for (uint32_t seed = 1; seed <= MUTANT_SEEDS && c != std::end(cases) && wrong.empty(); seed++)
       wrong = run(*c, seed, &worst);
     Shader::mutant = 0;
-    report(!wrong.empty(), m.what, wrong.empty() ? "a fault that is not seen" : "seen: " + wrong, since);
+    if (m.found != 1)
+      report(false, m.what, "the text it replaces occurs " + std::to_string(m.found) + " times in the shader", since);
+    else
+      report(!wrong.empty(), m.what, wrong.empty() ? "a fault that is not seen" : "seen: " + wrong, since);
   }
   printf("%u passed, %u failed, 0 skipped\n", passed, failed);
   return failed || !passed;
