@@ -32,6 +32,9 @@ MUTANTS = [
      "if (group == 0u) next_token(position);",
      "for (uint i = ATTN_OUT_SUMS + id; group == 0u && i < MAIL_END; i += LOCAL) atomicStore(mail[i], uint64_t(0), gl_ScopeDevice, 0, 0);"
      "if (group == 0u) next_token(position);", "slow"),
+    ("a mail counts as come since the one sent before it has",
+     "waiting = !look(softmax + 1u, tag, totals[i]) || waiting;",
+     "look(softmax + 1u, tag, totals[i]);", "slow"),
     ("a row past the vocabulary",
      "data[LOGITS + row] = logit;",
      "data[LOGITS + row + (row + 1u == VOCABULARY ? 1u << 20 : 0u)] = logit;", "plain"),

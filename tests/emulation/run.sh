@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The persistent kernel on a CPU: translates it to C++, compiles that, runs it. Needs g++, GLM and a build of the library.
-#   tests/emulation/run.sh BUILD [NAME...]      cases and mutants whose names contain one of these
+#   tests/emulation/run.sh BUILD [--seed N] [NAME...]      cases and mutants whose names contain one of these
 set -euo pipefail
 build=$(realpath "$1")
 shift
