@@ -157,7 +157,8 @@ def main(folder, name, output):
     for where, text in declarations(source):
         translate(where, text, shader)
     with open(output, "w", encoding="utf-8") as file:
-        file.write(f"// Made by glsl_to_cpp.py from {name}.\nstruct Shader : Lane {{\nusing Lane::Lane;\nstatic inline int mutant;\nenum {{ MUTANTS = {len(MUTANTS)} }};\n")
+        file.write(f"// Made by glsl_to_cpp.py from {name}.\nstruct Shader : Lane {{\nusing Lane::Lane;\n")
+        file.write(f"static inline int mutant;\nenum {{ MUTANTS = {len(MUTANTS)} }};\n")
         file.write("\n".join(shader.body))
         file.write(f'\n#line 1 "{output}"\ntemplate <class F> static void each_constant(F f) {{\n')
         file.writelines(f"f({index}, &{name});\n" for index, name in shader.constants)
