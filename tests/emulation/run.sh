@@ -10,7 +10,7 @@ out=$build/emulation
 mkdir -p "$out"
 flags=(-O2 -g1 -Wall -Wextra -Werror -ffp-contract=off -D_GNU_SOURCE -U_FORTIFY_SOURCE -Iengine -Iengine/include -Iruntime -Ishaders -Itests/emulation)
 
-python3 tests/emulation/glsl_to_cpp.py shaders persistent.comp "$out/persistent_shader.hpp"
+python3 -B tests/emulation/glsl_to_cpp.py shaders persistent.comp "$out/persistent_shader.hpp"
 gcc -std=c11 "${flags[@]}" -Wno-unused-parameter -c tests/emulation/subject.c -o "$out/subject.o"
 # The shader has no unused names, but those of macros that one of their uses does not need.
 g++ -std=c++20 "${flags[@]}" -Wno-unused -Wno-unused-parameter -Wno-missing-field-initializers -Wno-maybe-uninitialized -ftrivial-auto-var-init=pattern -I"$out" \
