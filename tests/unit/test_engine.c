@@ -91,8 +91,9 @@ Test(engine, sources_that_fail) {
     wisp_status status;
     const char *words;
   } cases[] = {
-      {{.fd = -1}, WISP_ERROR_ARGUMENT, "exactly one of path, data, fd and read"},
+      {{.fd = -1}, WISP_ERROR_ARGUMENT, "exactly one of path, data, fd, read and synthetic"},
       {{.path = "x", .data = bytes, .size = size, .fd = -1}, WISP_ERROR_ARGUMENT, "exactly one"},
+      {{.path = "x", .synthetic = "tiny", .fd = -1}, WISP_ERROR_ARGUMENT, "exactly one"},
       {{.path = "/no/such/file.gguf", .fd = -1}, WISP_ERROR_IO, "/no/such/file.gguf: cannot open"},
       {{.path = "/usr", .fd = -1}, WISP_ERROR_IO, "/usr: a folder without config.json"},
       {{.data = bytes, .size = 0, .fd = -1}, WISP_ERROR_FORMAT, "(memory): no bytes"},
@@ -113,6 +114,19 @@ Test(engine, sources_that_fail) {
     fixture_close(&f);
   }
   free(bytes);
+}
+
+static void *no_memory(void *user, void *pointer, size_t size) {
+  (void)user, (void)pointer, (void)size;
+  return NULL;
+}
+
+Test(engine_vulkan, devices_without_memory) {
+  const wisp_host host = {.reallocate = no_memory};
+  wisp_device_info info;
+  uint32_t count;
+  cr_expect_eq(wisp_devices(&host, NULL, 0, &count), WISP_ERROR_MEMORY);
+  cr_expect_eq(wisp_devices(&host, &info, 1, &count), WISP_ERROR_MEMORY);
 }
 
 Test(engine, devices_that_do_not_exist) {
