@@ -129,6 +129,30 @@ Test(engine_vulkan, devices_without_memory) {
   cr_expect_eq(wisp_devices(&host, &info, 1, &count), WISP_ERROR_MEMORY);
 }
 
+/* What is too large is told with the limit that it passes. */
+Test(engine_vulkan, limits_are_told) {
+  fixture f;
+  setenv("WISP_CAPS", "max_allocation=256", 1);
+  wisp_engine_params params = fixture_params(&f, "vulkan", "tiny");
+  cr_expect_eq(wisp_engine_create(&f.engine, &params), WISP_ERROR_UNSUPPORTED);
+  fixture_said(&f, "the device's limit of 256 ");
+  fixture_close(&f);
+
+  enum { CONTEXT = 1100000, SLOTS = 3, RANGE = 128 << 20 };
+  setenv("WISP_CAPS", "max_storage_range=134217728", 1);
+  params = fixture_params(&f, "vulkan", "tiny");
+  params.max_context = CONTEXT;
+  fixture_create(&f, &params);
+  wisp_session_params session_params = wisp_session_params_defaults();
+  session_params.context = CONTEXT;
+  wisp_session *session;
+  cr_expect_eq(wisp_session_create(&session, f.engine, &session_params), WISP_ERROR_MEMORY);
+  char words[64];
+  snprintf(words, sizeof words, "allows %llu:", (unsigned long long)RANGE * SLOTS);
+  fixture_said(&f, words);
+  fixture_close(&f);
+}
+
 Test(engine, devices_that_do_not_exist) {
   static const char *const devices[] = {"cuda", "vulkan:", "vulkan:x", "vulkan:-1", "vulkan:1000000", "CPU", ""};
   for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
