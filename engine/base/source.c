@@ -83,7 +83,7 @@ static int stat_file(int fd, file_stat *info) {
 #else
 
 static int open_file(const char *path) {
-  return open(path, O_RDONLY | O_CLOEXEC);
+  return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO is refused, not waited for */
 }
 
 static void close_file(int fd) {
@@ -196,13 +196,18 @@ static wisp_status open_callback(wisp_bytes *bytes, const wisp_host *host, const
   return wisp_fail(host, WISP_ERROR_IO, "%s: short read: %" PRIu64 " bytes asked for", bytes->name, source->size);
 }
 
+wisp_status wisp_source_check(const wisp_host *host, const wisp_model_source *source) {
+  /* fd 0 beside another kind is a struct that was zeroed, not a wish to read standard input. */
+  const int kinds = !!source->path + !!source->data + !!source->read + !!source->synthetic;
+  if (kinds > 1 || (kinds == 1 && source->fd > 0) || (kinds == 0 && source->fd < 0))
+    return wisp_fail(host, WISP_ERROR_ARGUMENT, "model source: set exactly one of path, data, fd, read and synthetic");
+  return WISP_OK;
+}
+
 wisp_status wisp_bytes_open(wisp_bytes *bytes, const wisp_host *host, const wisp_model_source *source) {
   *bytes = (wisp_bytes){0};
-  /* fd 0 beside another kind is a struct that was zeroed, not a wish to read standard input. */
-  int kinds = !!source->path + !!source->data + !!source->read;
-  if (kinds > 1 || (kinds == 1 && source->fd > 0) || (kinds == 0 && source->fd < 0)) {
-    return wisp_fail(host, WISP_ERROR_ARGUMENT, "model source: set exactly one of path, data, fd and read");
-  }
+  WISP_TRY(wisp_source_check(host, source));
+  if (source->synthetic) return wisp_fail(host, WISP_ERROR_ARGUMENT, "synthetic %s: a file is needed here", source->synthetic);
   char fd_name[32];
   snprintf(fd_name, sizeof fd_name, "(fd %d)", source->fd);
   const char *name = source->path ? source->path : source->data ? "(memory)" : source->read ? "(read callback)" : fd_name;

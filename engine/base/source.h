@@ -14,7 +14,10 @@ typedef struct wisp_bytes {
   void *owned;     /* private: block read into memory, or NULL */
 } wisp_bytes;
 
-/* Opens source (not its synthetic kind). A directory, an unreadable or an empty file fail with one clear line. */
+/* ARGUMENT unless exactly one kind of source is set. */
+wisp_status wisp_source_check(const wisp_host *host, const wisp_model_source *source);
+
+/* Opens source (its synthetic kind is ARGUMENT). A directory, an unreadable or an empty file fail with one clear line. */
 wisp_status wisp_bytes_open(wisp_bytes *bytes, const wisp_host *host, const wisp_model_source *source);
 void wisp_bytes_close(wisp_bytes *bytes, const wisp_host *host); /* accepts a zeroed struct */
 

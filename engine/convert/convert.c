@@ -316,6 +316,7 @@ wisp_convert_params wisp_convert_params_defaults(void) {
 wisp_status wisp_convert(const wisp_convert_params *params, wisp_convert_result *result) {
   conversion c = {.params = params, .host = &params->host, .result = result};
   *result = (wisp_convert_result){0};
+  WISP_TRY(wisp_source_check(&params->host, &params->source));
   if (params->source.synthetic) return wisp_synthetic_write(params, result);
   const wisp_status status = convert(&c);
   wisp_host_free(c.host, c.names);

@@ -168,9 +168,6 @@ void wisp_gpu_truncate(wisp_timeline *timeline, uint32_t length);
 wisp_status wisp_gpu_kv_read(wisp_timeline *timeline, wisp_output_fn write, void *user); /* kv_transfer.c */
 wisp_status wisp_gpu_kv_write(wisp_timeline *timeline, uint32_t length, const uint8_t *rows);
 
-/* wvk_status as wisp_status; the runtime has said what happened. */
-wisp_status wisp_gpu_status(wvk_status status);
-
 #define WISP_GPU_TRY(expression)                                                                                               \
   do {                                                                                                                         \
     wvk_status wisp_gpu_try_status = (expression);                                                                             \

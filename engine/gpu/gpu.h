@@ -6,7 +6,8 @@
 #include "base/startup.h"
 #include "wvk.h"
 
-wvk_host wisp_gpu_host(const wisp_host *host); /* host must outlive it */
+wvk_host wisp_gpu_host(const wisp_host *host);  /* host must outlive it */
+wisp_status wisp_gpu_status(wvk_status status); /* the runtime has said what happened */
 void wisp_gpu_device_info(const wvk_caps *caps, uint32_t index, wisp_device_info *info);
 
 /* A device that is being opened on a thread of its own, while the model's file is read. */

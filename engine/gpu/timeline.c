@@ -113,6 +113,9 @@ static wisp_status create_buffers(gpu_timeline *t) {
   const uint64_t slot = wisp_plan_kv_row_bytes(e->plan, t->base.kv_type) * t->base.context;
   t->slot_bytes = (slot + alignment - 1) / alignment * alignment;
   const uint64_t kv_bytes = t->slot_bytes * t->kv_slots;
+  uint64_t kv_limit = caps->max_storage_range * t->kv_slots; /* a binding shows one slot */
+  if (kv_limit > caps->max_allocation) kv_limit = caps->max_allocation;
+  if (kv_limit > UINT32_MAX) kv_limit = UINT32_MAX; /* dynamic offsets have 32 bits */
   const uint64_t data_bytes = (t->context.activations.rope + (uint64_t)t->base.context * m->head_size * wisp_rope_tables(m)) *
                               sizeof(float);
   const struct {
@@ -121,7 +124,7 @@ static wisp_status create_buffers(gpu_timeline *t) {
     wvk_buffer **buffer;
     wvk_memory memory;
   } buffers[] = {
-      {"KV cache", kv_bytes, caps->max_allocation < UINT32_MAX ? caps->max_allocation : UINT32_MAX, &t->kv, WVK_MEMORY_DEVICE},
+      {"KV cache", kv_bytes, kv_limit, &t->kv, WVK_MEMORY_DEVICE},
       {"activations", data_bytes, caps->max_storage_range, &t->data, WVK_MEMORY_DEVICE},
       {"step", WISP_STEP_WORDS * 4, caps->max_storage_range, &t->step, WVK_MEMORY_SHARED},
       {"tokens", (t->base.context + 1ull) * 4, caps->max_storage_range, &t->tokens, WVK_MEMORY_SHARED},
@@ -129,7 +132,7 @@ static wisp_status create_buffers(gpu_timeline *t) {
       {"residual stream", 16ull * m->width, caps->max_storage_range, &t->residual, WVK_MEMORY_DEVICE},
   };
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
-    if (buffers[i].bytes > buffers[i].limit || t->slot_bytes > caps->max_storage_range)
+    if (buffers[i].bytes > buffers[i].limit)
       return wisp_fail(e->host, WISP_ERROR_MEMORY,
                        "a context of %u tokens needs %llu bytes for the %s, %s allows %llu: use a smaller --ctx",
                        t->base.context, (unsigned long long)buffers[i].bytes, buffers[i].name, caps->name,

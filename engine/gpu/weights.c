@@ -92,14 +92,15 @@ static void split_vocabulary(const wisp_model *m, const wisp_matrix *matrix, wis
 static wisp_status assign(wisp_weights *w, const wvk_caps *caps, wisp_window *windows, uint32_t count, uint64_t *sizes) {
   const uint64_t limit = caps->max_allocation < UINT32_MAX ? caps->max_allocation
                                                            : UINT32_MAX; /* dynamic offsets have 32 bits */
+  const uint64_t most = limit < caps->max_storage_range ? limit : caps->max_storage_range;
   uint64_t next = 0;
   w->buffer_count = 1;
   for (uint32_t i = 0; i < count; i++) {
     wisp_window *window = &windows[i];
-    if (window->bytes > caps->max_storage_range || window->bytes > limit)
+    if (window->bytes > most)
       return wisp_fail(w->host, WISP_ERROR_UNSUPPORTED,
                        "%s: a block of %" PRIu64 " bytes passes the device's limit of %" PRIu64 " for one storage buffer",
-                       caps->name, window->bytes, caps->max_storage_range);
+                       caps->name, window->bytes, most);
     uint64_t *range = &w->ranges[w->buffer_count - 1];
     const uint64_t wanted = window->bytes > *range ? window->bytes : *range;
     if (next && next + wanted > limit) {

@@ -108,10 +108,11 @@ static void describe(const choice *c, bool kept, char text[WISP_CHOICE_TEXT]) {
 
 /* ---- Creation ---- */
 
-/* Opens what of executors is not there yet and closes what is not chosen. */
+/* Opens what of executors is not there yet and closes what is not chosen. *at: the device that a failure is of. */
 static wisp_status assemble(wisp_executor **executor, const wisp_executor_params *params, const choice *c,
-                            wisp_executor *executors[DEVICES]) {
-  for (int i = 0; i < DEVICES; i++) {
+                            wisp_executor *executors[DEVICES], int *at) {
+  for (*at = 0; *at < DEVICES; (*at)++) {
+    const int i = *at;
     const bool chosen = (int)c->prompt == i || (int)c->reply == i;
     if (!chosen && executors[i]) {
       executors[i]->api->destroy(executors[i]);
@@ -126,9 +127,11 @@ static wisp_status assemble(wisp_executor **executor, const wisp_executor_params
   return WISP_OK;
 }
 
-static wisp_status find_choice(const wisp_executor_params *params, wisp_executor *executors[DEVICES], choice *c) {
-  for (int i = 0; i < DEVICES; i++) {
-    if (!executors[i]) WISP_TRY(apis[i]->create(&executors[i], params));
+/* Opens and times both, the GPU first. *at: as above. */
+static wisp_status find_choice(const wisp_executor_params *params, wisp_executor *executors[DEVICES], choice *c, int *at) {
+  for (*at = DEVICES - 1; *at >= 0; (*at)--) {
+    const int i = *at;
+    WISP_TRY(apis[i]->create(&executors[i], params));
     if (apis[i]->settle) apis[i]->settle(executors[i]);
     WISP_TRY(try_device(executors[i], params, c->tokens_per_second[i]));
   }
@@ -163,24 +166,18 @@ wisp_status wisp_auto_create(wisp_executor **executor, const wisp_executor_param
   char key[64];
   choice c = {.version = VERSION};
   cache_key(params, &gpu, key);
-  bool kept = load_choice(&params->cache, key, &c);
-  if (!kept) {
-    c = (choice){.version = VERSION};
-    if (wisp_gpu_executor.create(&executors[GPU], params) != WISP_OK) { /* which said why */
-      snprintf(text, WISP_CHOICE_TEXT, "cpu: %.128s cannot be used", gpu.name);
-      return wisp_cpu_executor.create(executor, params);
-    }
-    const wisp_status status = find_choice(params, executors, &c);
-    if (status != WISP_OK) {
-      for (int i = 0; i < DEVICES; i++)
-        if (executors[i]) executors[i]->api->destroy(executors[i]);
-      return status;
-    }
-    if (params->cache.put) params->cache.put(params->cache.user, key, &c, sizeof c);
+  const bool kept = load_choice(&params->cache, key, &c);
+  if (!kept) c = (choice){.version = VERSION};
+  int at = DEVICES;
+  wisp_status status = kept ? WISP_OK : find_choice(params, executors, &c, &at);
+  if (status == WISP_OK && !kept && params->cache.put) params->cache.put(params->cache.user, key, &c, sizeof c);
+  if (status == WISP_OK) {
+    describe(&c, kept, text);
+    status = assemble(executor, params, &c, executors, &at);
   }
-  describe(&c, kept, text);
-  const wisp_status status = assemble(executor, params, &c, executors);
   for (int i = 0; i < DEVICES; i++)
     if (executors[i]) executors[i]->api->destroy(executors[i]);
-  return status;
+  if (status == WISP_OK || at != GPU) return status;
+  snprintf(text, WISP_CHOICE_TEXT, "cpu: %.128s cannot be used", gpu.name); /* which said why */
+  return wisp_cpu_executor.create(executor, params);
 }

@@ -19,14 +19,15 @@ wisp_status wisp_devices(const wisp_host *host, wisp_device_info *infos, uint32_
   const wvk_host vulkan_host = wisp_gpu_host(h);
   *count = 0;
   uint32_t gpus = 0;
-  if (wvk_enumerate(&vulkan_host, NULL, 0, &gpus) != WVK_OK) return WISP_ERROR_DEVICE;
+  wvk_status status = wvk_enumerate(&vulkan_host, NULL, 0, &gpus);
+  if (status != WVK_OK) return wisp_gpu_status(status);
   if (capacity) {
     wvk_caps *caps = wisp_host_alloc(h, gpus + 1, sizeof *caps);
     if (!caps) return wisp_fail_memory(h, "device list", (gpus + 1) * sizeof *caps);
-    const wvk_status status = gpus ? wvk_enumerate(&vulkan_host, caps, gpus, &gpus) : WVK_OK;
+    if (gpus) status = wvk_enumerate(&vulkan_host, caps, gpus, &gpus);
     for (uint32_t i = 0; status == WVK_OK && i < gpus && i < capacity; i++) wisp_gpu_device_info(&caps[i], i, &infos[i]);
     wisp_host_free(h, caps);
-    if (status != WVK_OK) return WISP_ERROR_DEVICE;
+    if (status != WVK_OK) return wisp_gpu_status(status);
     if (gpus < capacity) wisp_cpu_device_info(&infos[gpus]);
   }
   *count = gpus + 1;
@@ -80,6 +81,7 @@ static wisp_status read_model(wisp_engine *e, const wisp_engine_params *p) {
 static wisp_status load(wisp_engine *e, const wisp_engine_params *p, const choice *device, wisp_gpu_opening **opening) {
   const bool early = device->api == &wisp_gpu_executor && p->load >= WISP_LOAD_PIPELINES;
   const double begin = wisp_now_s();
+  WISP_TRY(wisp_source_check(&e->host, &p->source));
   if (p->source.synthetic && p->load == WISP_LOAD_VOCABULARY)
     return wisp_fail(&e->host, WISP_ERROR_UNSUPPORTED, "synthetic %s has no tokenizer", p->source.synthetic);
   if (p->source.synthetic) {

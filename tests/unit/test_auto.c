@@ -101,6 +101,26 @@ Test(auto_device, damaged_choice_is_made_anew) {
   fixture_close(&f);
 }
 
+/* A GPU that fails, at the trial or when it was chosen earlier, leaves the model to the CPU. */
+Test(auto_device, gpu_that_fails_is_given_up) {
+  pretend();
+  fixture f;
+  keeper k = {.size = 0};
+  open_auto(&f, &k);
+  fixture_close(&f);
+  k.bytes[PROMPT_AT] = k.bytes[REPLY_AT] = 1;
+  setenv("WISP_CAPS", "kind=discrete,max_allocation=256", 1);
+  for (int kept = 1; kept >= 0; kept--) {
+    if (!kept) k.size = 0;
+    open_auto(&f, &k);
+    cr_expect(strncmp(choice_of(&f), "cpu: ", 5) == 0 && strstr(choice_of(&f), "cannot be used"), "%s", choice_of(&f));
+    cr_expect_eq(f.witness.capture.errors, 1u, "%u errors", f.witness.capture.errors);
+    f.witness.capture.errors = 0;
+    fixture_close(&f);
+  }
+  cr_expect_eq(k.puts, 1u);
+}
+
 static void replies_on_either_device(const wisp_sampler_params *sampler) {
   fixture f;
   int32_t ids[PROMPT], expected[2 * REPLY], found[2 * REPLY];

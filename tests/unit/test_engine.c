@@ -91,8 +91,9 @@ Test(engine, sources_that_fail) {
     wisp_status status;
     const char *words;
   } cases[] = {
-      {{.fd = -1}, WISP_ERROR_ARGUMENT, "exactly one of path, data, fd and read"},
+      {{.fd = -1}, WISP_ERROR_ARGUMENT, "exactly one of path, data, fd, read and synthetic"},
       {{.path = "x", .data = bytes, .size = size, .fd = -1}, WISP_ERROR_ARGUMENT, "exactly one"},
+      {{.path = "x", .synthetic = "tiny", .fd = -1}, WISP_ERROR_ARGUMENT, "exactly one"},
       {{.path = "/no/such/file.gguf", .fd = -1}, WISP_ERROR_IO, "/no/such/file.gguf: cannot open"},
       {{.path = "/usr", .fd = -1}, WISP_ERROR_IO, "/usr: a folder without config.json"},
       {{.data = bytes, .size = 0, .fd = -1}, WISP_ERROR_FORMAT, "(memory): no bytes"},
@@ -113,6 +114,43 @@ Test(engine, sources_that_fail) {
     fixture_close(&f);
   }
   free(bytes);
+}
+
+static void *no_memory(void *user, void *pointer, size_t size) {
+  (void)user, (void)pointer, (void)size;
+  return NULL;
+}
+
+Test(engine_vulkan, devices_without_memory) {
+  const wisp_host host = {.reallocate = no_memory};
+  wisp_device_info info;
+  uint32_t count;
+  cr_expect_eq(wisp_devices(&host, NULL, 0, &count), WISP_ERROR_MEMORY);
+  cr_expect_eq(wisp_devices(&host, &info, 1, &count), WISP_ERROR_MEMORY);
+}
+
+/* What is too large is told with the limit that it passes. */
+Test(engine_vulkan, limits_are_told) {
+  fixture f;
+  setenv("WISP_CAPS", "max_allocation=256", 1);
+  wisp_engine_params params = fixture_params(&f, "vulkan", "tiny");
+  cr_expect_eq(wisp_engine_create(&f.engine, &params), WISP_ERROR_UNSUPPORTED);
+  fixture_said(&f, "the device's limit of 256 ");
+  fixture_close(&f);
+
+  enum { CONTEXT = 1100000, SLOTS = 3, RANGE = 128 << 20 };
+  setenv("WISP_CAPS", "max_storage_range=134217728", 1);
+  params = fixture_params(&f, "vulkan", "tiny");
+  params.max_context = CONTEXT;
+  fixture_create(&f, &params);
+  wisp_session_params session_params = wisp_session_params_defaults();
+  session_params.context = CONTEXT;
+  wisp_session *session;
+  cr_expect_eq(wisp_session_create(&session, f.engine, &session_params), WISP_ERROR_MEMORY);
+  char words[64];
+  snprintf(words, sizeof words, "allows %llu:", (unsigned long long)RANGE * SLOTS);
+  fixture_said(&f, words);
+  fixture_close(&f);
 }
 
 Test(engine, devices_that_do_not_exist) {

@@ -82,6 +82,7 @@ Test(source, failures) {
   expect_failure((wisp_model_source){.path = "/tmp", .fd = -1}, WISP_ERROR_IO, "is a directory");
   expect_failure((wisp_model_source){.path = "/dev/null", .fd = -1}, WISP_ERROR_IO, "not a regular file");
   expect_failure((wisp_model_source){.fd = -1}, WISP_ERROR_ARGUMENT, "exactly one");
+  expect_failure((wisp_model_source){.synthetic = "tiny", .fd = -1}, WISP_ERROR_ARGUMENT, "a file is needed");
   expect_failure((wisp_model_source){.data = content, .size = 1, .read = read_content}, WISP_ERROR_ARGUMENT, "exactly one");
   expect_failure((wisp_model_source){.data = content, .size = 1, .fd = 1}, WISP_ERROR_ARGUMENT, "exactly one");
   expect_failure((wisp_model_source){.data = content, .fd = -1}, WISP_ERROR_FORMAT, "(memory): no bytes");
@@ -97,6 +98,12 @@ Test(source, failures) {
   close(fd);
   cr_assert_eq(truncate(path, 0), 0);
   expect_failure((wisp_model_source){.path = path, .fd = -1}, WISP_ERROR_FORMAT, "file is empty");
+
+  char fifo[sizeof path + 8];
+  snprintf(fifo, sizeof fifo, "%s.fifo", path);
+  cr_assert_eq(mkfifo(fifo, 0600), 0);
+  expect_failure((wisp_model_source){.path = fifo, .fd = -1}, WISP_ERROR_IO, "not a regular file");
+  unlink(fifo);
 
   uid_t user = geteuid();
   cr_assert_eq(chmod(path, 0), 0);

@@ -61,7 +61,7 @@ WISP_API const char *wisp_version(void);
 /* ---- Host: words and memory -------------------------------------------------------------------------------------- */
 
 typedef enum wisp_log_level {
-  WISP_LOG_ERROR = 0, /* the call fails because of this; one line a failure */
+  WISP_LOG_ERROR = 0, /* the call fails because of this (device "auto": or goes on without the GPU); one line a failure */
   WISP_LOG_WARN = 1,  /* the call goes on, but not as one would expect (a variant was refused, a file contradicts itself) */
   WISP_LOG_INFO = 2,  /* what was chosen: device, tier, kernels */
   WISP_LOG_DEBUG = 3  /* for people who work on Wisp */
