@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The GPU executor's own structures: executor.c holds weights and pipelines, timeline.c records and appends, generate.c makes
- * tokens. */
+ * The GPU executor's own structures: executor.c opens it, build.c makes its pipelines, timeline.c records and appends,
+ * generate.c makes tokens. */
 #ifndef WISP_GPU_EXECUTOR_H
 #define WISP_GPU_EXECUTOR_H
 
@@ -132,6 +132,12 @@ wisp_status wisp_gpu_build_pipelines(gpu_executor *executor, wisp_kv_type kv_typ
 
 /* Builds the head's pipelines for several columns, which only logits of all positions need; *built: none was refused. */
 wisp_status wisp_gpu_build_batch_head(gpu_executor *executor, const wisp_kernel_context *context, bool *built);
+
+/* Destroys those from the first on. The caller holds the mutex, or nobody else uses the executor. */
+void wisp_gpu_drop_pipelines(gpu_executor *executor, uint32_t first);
+
+/* For work at start-up: one a core. */
+uint32_t wisp_gpu_threads(void);
 
 /* Sets spirv and spirv_bytes: the embedded ones, or with WISP_SHADER_DIR set, in a build that has the compiler, the GLSL of
  * that folder compiled. Returns what was compiled, NULL = nothing; free it with wvk_glsl_free when the pipeline is there. */

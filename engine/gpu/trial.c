@@ -139,7 +139,7 @@ static wisp_status add_kernels(gpu_executor *e, const wisp_kernel_context *conte
 
 void wisp_trial_drop_kernels(gpu_executor *e, uint32_t first) {
   pthread_mutex_lock(&e->mutex);
-  while (e->pipeline_count > first) wvk_pipeline_destroy(&e->pipelines[--e->pipeline_count]);
+  wisp_gpu_drop_pipelines(e, first);
   pthread_mutex_unlock(&e->mutex);
 }
 
