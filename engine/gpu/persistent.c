@@ -389,13 +389,14 @@ wisp_status wisp_persistent_open(gpu_executor *e) {
 bool wisp_persistent_add(gpu_executor *e, uint32_t local) {
   wisp_persistent *p = &e->persistent;
   wisp_persistent_shape s;
-  if (!p->planned || p->kernel_count == WISP_PERSISTENT_KERNELS || choose_shape(e, local, &s)) return false;
+  const wisp_choice defaults = {0};
+  if (!p->planned || choose_shape(e, local ? local : p->wished_local, &s)) return false;
   const wisp_persistent_kernel k = describe(e, local, &s);
-  for (uint32_t i = 0; i < p->kernel_count; i++)
-    if (!memcmp(p->kernels[i].constants, k.constants, sizeof k.constants)) return false;
-  const wisp_persistent_build *b = &add_kernel(e, &k)->builds[false];
-  wait_for_build(e, b);
-  return atomic_load(&b->ready);
+  uint32_t i = 0;
+  while (i < p->kernel_count && memcmp(p->kernels[i].constants, k.constants, sizeof k.constants)) i++;
+  if (i == WISP_PERSISTENT_KERNELS) return false;
+  if (i == p->kernel_count) wait_for_build(e, &add_kernel(e, &k)->builds[false]);
+  return i != kernel_index(p, &defaults) && atomic_load(&p->kernels[i].builds[false].ready);
 }
 
 void wisp_persistent_adopt(gpu_executor *e) {

@@ -95,8 +95,8 @@ void wisp_persistent_record(gpu_timeline *timeline, wvk_commands *commands);
 /* Gives it up for all timelines to come: dispatches were found to be faster. */
 void wisp_persistent_give_up(gpu_executor *executor);
 
-/* Adds the kernel for a value of the knob persistent_local, and waits until it is compiled; timelines whose choice has that
- * value take it. False: no such shape, one of the kernels is like it already, or the driver refuses it. One thread at a time.
+/* Adds the kernel for a value of the knob persistent_local, if it is not there, and waits until it is compiled; timelines whose
+ * choice has that value take it. False: no such shape, it is that of value 0, or the driver refuses it. One thread at a time.
  */
 bool wisp_persistent_add(gpu_executor *executor, uint32_t local);
 

@@ -383,6 +383,7 @@ static wisp_status try_persistent(search *s, candidate *best, candidate *persist
   gpu_executor *e = s->e;
   if (!atomic_load(&e->persistent.available) || e->plan->kv_type == WISP_KV_Q8_0) return WISP_OK;
   persistent->choice = best->choice;
+  wisp_persistent_add(e, 0); /* start-up may have built what was kept */
   WISP_TRY(enter_persistent(s, persistent, &best->trial));
   if (!persistent->trial.timeline) return WISP_OK;
   const bool failed = persistent->trial.timeline->persistent.failed;
