@@ -76,11 +76,13 @@ static bool write_rows(const char *path, const rows *list, void (*write)(const r
   return !failed;
 }
 
-/* Found out before minutes are spent on measuring. */
+/* Found out before minutes are spent on measuring; leaves no trace. */
 static bool can_write(const char *path) {
   if (!path || !strcmp(path, "-")) return true;
+  const bool absent = platform_file_kind(path) == PLATFORM_ABSENT;
   FILE *file = fopen(path, "ab");
   if (file) fclose(file);
+  if (file && absent) remove(path);
   if (!file) report_error("cannot write %s: %s", path, strerror(errno));
   return file != NULL;
 }
@@ -149,7 +151,7 @@ static int bench_model(const bench_options *options, const model_options *model,
 }
 
 static int bench(const bench_options *options, const machine *here) {
-  if (!can_write(options->json) || !can_write(options->csv)) return REPORT_FAILED;
+  if (!can_write(options->json) || !can_write(options->csv) || !can_write(options->trace)) return REPORT_FAILED;
   bool data_on_stdout = (options->json && !strcmp(options->json, "-")) || (options->csv && !strcmp(options->csv, "-"));
   FILE *report_file = data_on_stdout ? stderr : stdout;
   rows list = {0};
@@ -197,7 +199,7 @@ static int fill_defaults(bench_options *o, const machine *here, const args_comma
   if (o->devices.count > DEVICES_MAX) return args_mistake(command, "--device takes at most %d devices", DEVICES_MAX);
   for (uint32_t i = 0; i < o->devices.count; i++) {
     if (model_device_valid(o->devices.items[i])) continue;
-    return args_mistake(command, "--device takes a list of cpu, vulkan, vulkan:INDEX, not '%s'", o->devices.items[i]);
+    return args_mistake(command, "--device takes a list of auto, cpu, vulkan, vulkan:INDEX, not '%s'", o->devices.items[i]);
   }
   uint32_t prompt = largest(&o->tests.prompts), reply = largest(&o->tests.replies);
   if (prompt == 0 && reply == 0) return args_mistake(command, "-p 0 -n 0 leaves nothing to measure");
@@ -214,10 +216,18 @@ static int fill_defaults(bench_options *o, const machine *here, const args_comma
   return ARGS_OK;
 }
 
+/* "-" is one file, too. */
+static bool same_output(const char *a, const char *b) {
+  return a && b && (!strcmp(a, b) || platform_same_file(a, b));
+}
+
 static int check(bench_options *o, const args_command *command) {
-  if (o->json && o->csv && !strcmp(o->json, "-") && !strcmp(o->csv, "-")) {
-    return args_mistake(command, "--json - and --csv - exclude each other");
-  }
+  if (same_output(o->json, o->csv)) return args_mistake(command, "--json and --csv write to the same file");
+  if (o->trace && !strcmp(o->trace, "-")) return args_mistake(command, "--trace takes a file, not '-'");
+  if (same_output(o->trace, o->json) || same_output(o->trace, o->csv))
+    return args_mistake(command, "--trace writes to the file of --json or --csv");
+  if (o->start_up && (o->profile || o->trace || o->tests.sessions))
+    return args_mistake(command, "--start-up measures only that: no --profile, --trace or --sessions");
   model_options model = o->model;
   uint32_t i = 0;
   int code;
@@ -252,7 +262,7 @@ static int command_bench(int argc, char **argv) {
       MODEL_OPTIONS_THREADS(o.model),
       ARG_U32("--ctx", "-c", &o.model.context, 1, UINT32_MAX, "tokens that the context has room for; default as needed"),
       ARG_TEXT("--json", NULL, &o.json, "FILE", "write the rows as JSON, - = standard output (the table goes to stderr)"),
-      ARG_TEXT("--csv", NULL, &o.csv, "FILE", "write the rows as CSV"),
+      ARG_TEXT("--csv", NULL, &o.csv, "FILE", "write the rows as CSV, - = standard output"),
       ARG_FLAG("--start-up", NULL, &o.start_up, "instead: start to first token, without pipeline cache and with it"),
       ARG_FLAG("--profile", NULL, &o.profile, "what a token's time on the GPU goes to, op by op"),
       ARG_TEXT("--trace", NULL, &o.trace, "FILE", "that as a trace for chrome://tracing or ui.perfetto.dev"),
