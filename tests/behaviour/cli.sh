@@ -41,7 +41,7 @@ bad "missing value" 2 "-p needs a value" "$wisp" run -m "$model" -p
 bad "value for a flag" 2 "--raw takes no value" "$wisp" run -m "$model" --raw=1 -p hi
 bad "unexpected argument" 2 "unexpected argument 'hi'" "$wisp" run -m "$model" hi
 for mistake in "-n 0" "-n -1" "-n x" "-n 1.5" "-n 99999999999" "--temp hot" "--temp -1" "--temp nan" "--top-p 0" "--top-p 1.1" \
-  "--min-p 2" "--top-k -1" "--repeat-penalty 0" "--seed -3" "--seed x" "--ctx 0" "--ctx big" "--threads 0" "--threads 9999" \
+  "--min-p 2" "--top-k -1" "--repeat-penalty 0" "--seed -3" "--seed x" "--ctx 0" "--ctx big" "--threads 0" "--threads 257" \
   "--kv q8" "--device gpu" "--device vulkan:" "--device vulkan:x"; do
   # shellcheck disable=SC2086
   bad "run $mistake" 2 "${mistake%% *} takes .*'${mistake##* }'" "$wisp" run -m "$model" -p hi $mistake
@@ -50,6 +50,19 @@ for mistake in "-p x" "-n -1" "-d 1,,2" "-r 0" "--device cpu,gpu" "--ctx 0"; do
   # shellcheck disable=SC2086
   bad "bench $mistake" 2 "${mistake%% *} takes " "$bench" -m "$model" $mistake
 done
+: >"$work/same"
+for mistake in "--json $work/same --csv $work/same" "--json $work/new --trace $work/new" "--json - --csv -" "--csv $work/./same --trace $work/same"; do
+  # shellcheck disable=SC2086
+  bad "bench $mistake" 2 "same file|to the file of" "$bench" --synthetic tiny $mistake
+done
+bad "bench --trace -" 2 "takes a file" "$bench" --synthetic tiny --trace -
+for mistake in --profile "--trace $work/trace" "--sessions 2"; do
+  # shellcheck disable=SC2086
+  bad "bench --start-up $mistake" 2 "measures only that" "$bench" --synthetic tiny --start-up $mistake
+done
+bad "bench, trace to nowhere" 1 "cannot write /nowhere/trace" "$bench" --synthetic tiny --trace /nowhere/trace
+bad "bench that fails" 1 "no Vulkan" "$bench" --synthetic tiny --device vulkan:99 --json "$work/fails.json"
+if [ -e "$work/fails.json" ]; then fail "bench that fails" "left an empty file"; else pass; fi
 bad "bench with nothing to measure" 2 "nothing to measure" "$bench" -m "$model" -p 0 -n 0
 bad "bench, --ctx too small" 2 "--ctx 8 is too small" "$bench" -m "$model" -p 16 -n 0 --ctx 8
 bad "bench, unknown shape" 2 "mobilellm-125m.*'no-such'" "$bench" --synthetic no-such
@@ -168,6 +181,11 @@ run "${ask[@]}" -p hi -n 1 --kv f32 --threads 1 --system "Be brief." -v
 if [ $code -eq 0 ] && grep -q 'wisp: info: ' "$err"; then pass; else fail "run -v" "exit code $code or no info line"; fi
 "${ask[@]}" -p hi -n 8 >/dev/full 2>"$err"
 if [ $? -eq 1 ] && grep -q 'cannot write standard output' "$err"; then pass; else fail "run >/dev/full" "not noticed"; fi
+
+printf 'word %.0s' {1..16000} >"$work/longer.txt"
+good "run, interrupted while it reads" timeout --foreground --preserve-status -s INT 2 "${ask[@]}" --raw -f "$work/longer.txt" --ctx 16384 -n 1 --json
+json "what was read is what counts" 'd["finish"] == "stopped" and d["ids"] == [] and
+  d["timings"]["prompt_tok_per_s"] * d["timings"]["prompt_ms"] / 1e3 < len(d["prompt_ids"]) - 1'
 
 printf 'What is the capital of France?\n/stats\n/help\nAnd of Italy?\n/nonsense\n/reset\n/quit\nnever read\n' >"$work/talk.txt"
 if "$wisp" chat "${cpu[@]}" -m "$model" -n 24 <"$work/talk.txt" >"$out" 2>"$err" && grep -q Paris "$out" && grep -q Rome "$out" &&

@@ -24,7 +24,7 @@ bool model_synthetic_valid(const char *name) {
 
 int model_check(const model_options *options, const args_command *command) {
   report_set_verbose(options->verbose);
-  if (!options->path && !options->synthetic) return args_mistake(command, "no model given; use -m FILE");
+  if (!options->path && !options->synthetic) return args_mistake(command, "no model given; use -m MODEL");
   if (options->path && options->synthetic) return args_mistake(command, "-m and --synthetic exclude each other");
   if (options->type && !options->synthetic) return args_mistake(command, "--type only goes with --synthetic");
   if (options->synthetic && !model_synthetic_valid(options->synthetic)) {

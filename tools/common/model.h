@@ -16,11 +16,11 @@ typedef struct model_options {
   bool verbose;
 } model_options;
 
-enum { MODEL_THREADS_MAX = 1024 };
+enum { MODEL_THREADS_MAX = 256 };
 
 extern const char *const model_kv_types[]; /* in the order of wisp_kv_type */
 
-#define MODEL_OPTION_FILE(o) ARG_TEXT("-m", "--model", &(o).path, "FILE", "model file (GGUF)")
+#define MODEL_OPTION_FILE(o) ARG_TEXT("-m", "--model", &(o).path, "MODEL", "a GGUF file or a Hugging Face folder")
 #define MODEL_OPTIONS_SYNTHETIC(o)                                                                                             \
   ARG_TEXT("--synthetic", NULL, &(o).synthetic, "NAME", "random weights of a named shape instead of a file"),                  \
       ARG_TEXT("--type", NULL, &(o).type, "TYPE", "its weight type: q4_0 (default), q8_0, f16, ...")

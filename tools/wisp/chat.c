@@ -71,7 +71,7 @@ static int turn(chat *talk, const char *text) {
     fprintf(stderr, "The context of %u tokens is full: /reset begins a new conversation.\n", context);
     status = WISP_OK;
   }
-  if (status == WISP_OK && talk->stats) reply_print_stats(&made, ids.count);
+  if (status == WISP_OK && talk->stats) reply_print_stats(&made);
   reply_free(&made);
   free(ids.ids);
   return status == WISP_OK ? REPORT_DONE : report_status(status);

@@ -74,6 +74,7 @@ wisp_status reply_make(reply *made, const wisp_engine *engine, wisp_session *ses
   wisp_status status = wisp_session_prompt(session, ids, count, NULL, &made->reused);
   double prompt_end = platform_now_ms();
   made->prompt_ms = prompt_end - made->start_ms;
+  made->evaluated = wisp_session_length(session) - made->reused;
   if (status == WISP_OK && !interrupted) {
     wisp_generate_params params = {.max_tokens = max_tokens, .ignore_end = ignore_end, .on_token = on_token, .user = made};
     status = wisp_session_generate(session, &params, made->ids, &made->count);
@@ -104,15 +105,15 @@ double reply_rate(double count, double ms) {
   return ms > 0 ? count * 1e3 / ms : 0;
 }
 
-void reply_print_stats(const reply *made, size_t prompt_count) {
+void reply_print_stats(const reply *made) {
   wisp_engine_stats stats;
   wisp_engine_get_stats(made->engine, &stats);
-  const size_t evaluated = prompt_count - made->reused;
-  char known[48] = "";
+  char known[48] = "", first[48] = "no token came";
   if (made->reused) snprintf(known, sizeof known, " (%u more were known)", made->reused);
-  fprintf(stderr, "prompt %zu tokens%s, %.1f tok/s; reply %u tokens, %.1f tok/s; first token after %.0f ms; on %s\n", evaluated,
-          known, reply_rate((double)evaluated, made->prompt_ms), made->count, reply_rate(made->count, made->decode_ms),
-          made->first_ms, stats.device.name);
+  if (made->first_ms > 0) snprintf(first, sizeof first, "first token after %.0f ms", made->first_ms);
+  fprintf(stderr, "prompt %u tokens%s, %.1f tok/s; reply %u tokens, %.1f tok/s; %s; on %s\n", made->evaluated, known,
+          reply_rate(made->evaluated, made->prompt_ms), made->count, reply_rate(made->count, made->decode_ms), first,
+          stats.device.name);
   if (*stats.choice) fprintf(stderr, "auto: %s\n", stats.choice);
 }
 

@@ -13,11 +13,12 @@ typedef struct reply {
   size_t size, room, printed;
   int32_t *ids; /* [count], owned */
   uint32_t count;
-  uint32_t reused;  /* tokens of the prompt that the session held already */
-  double prompt_ms; /* evaluating the others */
-  double decode_ms; /* generating */
-  double first_ms;  /* from the start of the append to the first token; 0 = none came */
-  bool interrupted; /* Ctrl-C */
+  uint32_t reused;    /* tokens of the prompt that the session held already */
+  uint32_t evaluated; /* the others, as far as it came before an interrupt */
+  double prompt_ms;   /* evaluating them */
+  double decode_ms;   /* generating */
+  double first_ms;    /* from the start of the append to the first token; 0 = none came */
+  bool interrupted;   /* Ctrl-C */
   /* inside */
   const wisp_engine *engine;
   double start_ms;
@@ -32,8 +33,8 @@ wisp_status reply_make(reply *made, const wisp_engine *engine, wisp_session *ses
 /* "end" of text or turn, max_tokens ("length"), "context" full, or "stopped". */
 const char *reply_finish(const reply *made, wisp_status status);
 
-/* Prompt and decode speed on stderr; prompt_count: of reply_make. */
-void reply_print_stats(const reply *made, size_t prompt_count);
+/* Prompt and decode speed on stderr. */
+void reply_print_stats(const reply *made);
 
 double reply_rate(double count, double ms); /* tokens per second, 0 for none */
 void reply_free(reply *made);

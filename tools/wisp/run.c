@@ -45,7 +45,7 @@ static void print_json(wisp_engine *engine, const tokens *prompt, const reply *m
   json_number(&out, "driver_ms", stats.driver_ms);
   json_number(&out, "prompt_ms", made->prompt_ms);
   json_number(&out, "decode_ms", made->decode_ms);
-  json_number(&out, "prompt_tok_per_s", reply_rate((double)(prompt->count - made->reused), made->prompt_ms));
+  json_number(&out, "prompt_tok_per_s", reply_rate(made->evaluated, made->prompt_ms));
   json_number(&out, "tok_per_s", reply_rate(made->count, made->decode_ms));
   json_number(&out, "first_token_ms", made->first_ms);
   json_close_object(&out);
@@ -97,7 +97,7 @@ static int answer(const run_options *options, wisp_engine *engine, wisp_session 
   } else if (status != WISP_OK) {
     code = report_status(status);
   } else {
-    reply_print_stats(&made, prompt->count);
+    reply_print_stats(&made);
     if (options->model.verbose) startup_print(stderr, engine);
   }
   reply_free(&made);
