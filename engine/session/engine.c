@@ -150,6 +150,9 @@ wisp_status wisp_engine_create(wisp_engine **engine, const wisp_engine_params *p
   if (status == WISP_OK && params->load != WISP_LOAD_VOCABULARY) {
     e->plan.kv_type = params->kv_type;
     e->max_context = params->max_context ? params->max_context : e->model.context_length;
+    if (e->max_context > e->model.context_length && params->load == WISP_LOAD_ALL)
+      wisp_log(&e->host, WISP_LOG_WARN, "%s: a context of %u tokens passes the %u that the model is made for", e->model.name,
+               e->max_context, e->model.context_length);
   }
   if (status == WISP_OK && params->load >= WISP_LOAD_PIPELINES) status = initialize(e, params, &device, &opening);
   e->init_ms = 1e3 * wisp_now_s() - start - e->load_ms;

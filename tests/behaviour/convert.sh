@@ -97,6 +97,7 @@ head -c 100000 "$work/tiny.gguf" >"$work/cut.gguf"
 bad "truncated input" 1 "cut.gguf.*truncated" to_old "$work/cut.gguf" --type q8_0
 same=$work/../$(basename "$work")/tiny.gguf
 bad "input is output" 2 "both the input and the output" "$wisp" convert "$work/tiny.gguf" -o "$same" --type q8_0
+bad "importance is output" 2 "both the importance file and the output" "$wisp" convert "$model" --importance "$same" -o "$same" --type q8_0
 bad "output is a folder" 1 "is a folder" "$wisp" convert "$work/tiny.gguf" -o "$work" --type q8_0
 bad "output is a device" 1 "no regular file" "$wisp" convert "$work/tiny.gguf" -o /dev/null --type q8_0
 bad "output in no folder" 1 "cannot write .*nowhere" "$wisp" convert "$work/tiny.gguf" -o "$work/nowhere/x.gguf" --type q8_0

@@ -129,6 +129,17 @@ Test(engine_vulkan, devices_without_memory) {
   cr_expect_eq(wisp_devices(&host, &info, 1, &count), WISP_ERROR_MEMORY);
 }
 
+Test(engine, context_past_the_models_own) {
+  fixture f;
+  for (uint32_t past = 0; past < 2; past++) {
+    wisp_engine_params params = fixture_params(&f, "cpu", "tiny");
+    params.max_context = 512 + past; /* of which 512 are the model's */
+    fixture_create(&f, &params);
+    cr_expect_eq(f.witness.capture.warnings, past, "%s", f.witness.capture.warning);
+    fixture_close(&f);
+  }
+}
+
 /* What is too large is told with the limit that it passes. */
 Test(engine_vulkan, limits_are_told) {
   fixture f;

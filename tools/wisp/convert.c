@@ -77,7 +77,7 @@ int command_convert(int argc, char **argv) {
       ARG_TEXT("-o", "--output", &o.output, "FILE", "the GGUF file to write; it is replaced only when the new one is complete"),
       ARG_CHOICE("--type", NULL, &o.type, "TYPE", types,
                  "q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, f16, bf16, f32, w8a8"),
-      ARG_CHOICE("--embedding", NULL, &o.embedding, "TYPE", types, "of token_embd and output; default q8_0 for 4 and 5 bits"),
+      ARG_CHOICE("--embedding", NULL, &o.embedding, "TYPE", types, "of token_embd and output; default: docs/quality.md"),
       ARG_TEXT("--synthetic", NULL, &o.synthetic, "NAME",
                "random weights of a named shape instead of a model: to try things with"),
       ARG_FLAG("--plain", NULL, &o.plain, "round as other programs do instead of searching the best scales"),
@@ -106,5 +106,7 @@ int command_convert(int argc, char **argv) {
   if (o.type == none) return args_mistake(&command, "no type given; use --type TYPE");
   if (o.source && platform_same_file(o.source, o.output))
     return args_mistake(&command, "'%s' is both the input and the output", o.output);
+  if (o.importance && platform_same_file(o.importance, o.output))
+    return args_mistake(&command, "'%s' is both the importance file and the output", o.output);
   return run(&o);
 }

@@ -152,7 +152,8 @@ typedef struct wisp_engine_params {
   wisp_load load;       /* default WISP_LOAD_ALL */
   const char *device;   /* "auto" (default), "cpu", "vulkan", "vulkan:INDEX" */
   uint32_t threads;     /* CPU threads; 0 = one for each fast core that the calling thread may use */
-  uint32_t max_context; /* tokens; bounds every session of the engine; 0 = the model's own context length */
+  uint32_t max_context; /* tokens; bounds every session of the engine; 0 = the model's own context length, past which a
+                           warning is logged */
   wisp_kv_type kv_type; /* of the sessions to come: its kernels are built at once, its bytes told; default f16 */
   bool validate;        /* Vulkan validation layer on (also by WISP_VALIDATE=1) */
   wisp_cache cache;     /* optional */
