@@ -184,8 +184,8 @@ if [ $? -eq 1 ] && grep -q 'cannot write standard output' "$err"; then pass; els
 
 printf 'word %.0s' {1..16000} >"$work/longer.txt"
 good "run, interrupted while it reads" timeout --foreground --preserve-status -s INT 2 "${ask[@]}" --raw -f "$work/longer.txt" --ctx 16384 -n 1 --json
-json "what was read is what counts" 'd["finish"] == "stopped" and d["ids"] == [] and
-  d["timings"]["prompt_tok_per_s"] * d["timings"]["prompt_ms"] / 1e3 < len(d["prompt_ids"]) - 1'
+json "what was read is what counts" '(d["finish"] == "stopped" and d["ids"] == [] and
+  d["timings"]["prompt_tok_per_s"] * d["timings"]["prompt_ms"] / 1e3 < len(d["prompt_ids"]) - 1)'
 
 printf 'What is the capital of France?\n/stats\n/help\nAnd of Italy?\n/nonsense\n/reset\n/quit\nnever read\n' >"$work/talk.txt"
 if "$wisp" chat "${cpu[@]}" -m "$model" -n 24 <"$work/talk.txt" >"$out" 2>"$err" && grep -q Paris "$out" && grep -q Rome "$out" &&
