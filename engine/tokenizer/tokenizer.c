@@ -166,7 +166,7 @@ wisp_status wisp_tokenizer_decode(const wisp_tokenizer *tokenizer, const int32_t
   for (size_t i = 0; i < count; i++) {
     int32_t id = ids[i];
     if (id < 0 || (uint32_t)id >= tokenizer->count) {
-      return wisp_fail(tokenizer->host, WISP_ERROR_ARGUMENT, "token id %d is not in the vocabulary of %u", id,
+      return wisp_fail(tokenizer->host, WISP_ERROR_ARGUMENT, "token id %d is outside the vocabulary of %u", id,
                        tokenizer->count);
     }
     write_token(tokenizer, id, special, start && tokenizer->space_prefix, &writer);
