@@ -183,7 +183,7 @@ if [ $code -eq 0 ] && grep -q 'wisp: info: ' "$err"; then pass; else fail "run -
 if [ $? -eq 1 ] && grep -q 'cannot write standard output' "$err"; then pass; else fail "run >/dev/full" "not noticed"; fi
 
 printf 'word %.0s' {1..16000} >"$work/longer.txt"
-good "run, interrupted while it reads" timeout --foreground --preserve-status -s INT 2 "${ask[@]}" --raw -f "$work/longer.txt" --ctx 16384 -n 1 --json
+good "run, interrupted while it reads" timeout --foreground --preserve-status -s INT 4 "${ask[@]}" --raw -f "$work/longer.txt" --ctx 16384 -n 1 --json
 json "what was read is what counts" '(d["finish"] == "stopped" and d["ids"] == [] and
   d["timings"]["prompt_tok_per_s"] * d["timings"]["prompt_ms"] / 1e3 < len(d["prompt_ids"]) - 1)'
 
