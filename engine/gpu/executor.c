@@ -72,6 +72,38 @@ static void save_cache(gpu_executor *e) {
 
 /* ---- Executor ---- */
 
+/* Up to `most` positive numbers with x between them. */
+static bool are_numbers(const char *text, int most) {
+  for (int i = 0; i < most; i++) {
+    char *end;
+    if (*text < '0' || *text > '9' || !strtoul(text, &end, 10)) return false;
+    if (!*end) return true;
+    if (*end != 'x') return false;
+    text = end + 1;
+  }
+  return false;
+}
+
+/* Where each is read, nobody asks any more. */
+static wisp_status check_environment(const wisp_host *host) {
+  static const struct {
+    const char *name;
+    bool is_switch; /* 0 or 1 */
+    int numbers;
+    const char *takes;
+  } variables[] = {{"WISP_FUSED", true, 0, "0 or 1"},
+                   {"WISP_PERSISTENT", true, 3, "0, 1, GROUPSxLOCAL or GROUPSxLOCALxSPLIT"},
+                   {"WISP_BATCH", false, 1, "a number of tokens"}};
+  for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+    const char *text = getenv(variables[i].name);
+    if (!text || !*text || (variables[i].is_switch && (!strcmp(text, "0") || !strcmp(text, "1")))) continue;
+    if (!are_numbers(text, variables[i].numbers))
+      return wisp_fail(host, WISP_ERROR_ARGUMENT, "%s=%.80s is not understood: %s", variables[i].name, text,
+                       variables[i].takes);
+  }
+  return WISP_OK;
+}
+
 /* Of all kernels that the self-test judges. */
 static uint64_t kernels_hash(const gpu_executor *e) {
   wisp_hash hash;
@@ -160,6 +192,7 @@ static const char *decode_path(const gpu_executor *e) {
 }
 
 static wisp_status open_executor(gpu_executor *e, const wisp_executor_params *params) {
+  WISP_TRY(check_environment(e->host));
   WISP_TRY(wisp_kernels_check(e->host, e->plan->model));
   WISP_TRY(open_device(e, params));
   const wvk_caps *caps = wvk_device_caps(e->device);

@@ -47,8 +47,7 @@ static bool read_wish(wisp_persistent *p, const wvk_caps *caps, const wisp_choic
   const char *text = getenv("WISP_PERSISTENT");
   if (text && !*text) text = NULL;
   if (text && !strcmp(text, "0")) REFUSE("WISP_PERSISTENT=0");
-  if (text && strcmp(text, "1") && sscanf(text, "%ux%ux%u", &p->wished_groups, &p->wished_local, &p->wished_split) < 1)
-    REFUSE("WISP_PERSISTENT=%.40s is not understood: 0, 1 or GROUPSxLOCAL", text);
+  if (text && strcmp(text, "1")) sscanf(text, "%ux%ux%u", &p->wished_groups, &p->wished_local, &p->wished_split);
   p->wished = text;
   if (text) return true;
   if (choice->knobs[WISP_KNOB_PERSISTENT] == WISP_OFF) REFUSE("%s", slower);

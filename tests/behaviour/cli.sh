@@ -83,6 +83,9 @@ bad "perplexity without text" 2 "-f FILE" "$wisp" perplexity -m "$model"
 bad "tune without model" 2 "no model" "$wisp" tune
 bad "tune --budget 0" 2 "--budget takes .*'0'" "$wisp" tune --synthetic tiny --budget 0
 bad "tune on the CPU" 1 "--device vulkan" "$wisp" tune --synthetic tiny --device cpu
+for mistake in WISP_FUSED=2 WISP_PERSISTENT=on WISP_PERSISTENT=132x WISP_BATCH=0 WISP_BATCH=many; do
+  bad "$mistake" 2 "$mistake is not understood: " env "$mistake" "$wisp" info --synthetic tiny --compile --device vulkan
+done
 bad "unknown choice" 2 "WISP_TUNE=units=9 is not understood" env WISP_TUNE=units=9 "$wisp" tune --synthetic tiny
 bad "tune, JSON to nowhere" 1 "cannot write /nowhere/file" env XDG_CACHE_HOME="$work" "$wisp" tune --synthetic tiny --json /nowhere/file
 
