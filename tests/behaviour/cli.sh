@@ -55,6 +55,10 @@ for mistake in "--json $work/same --csv $work/same" "--json $work/new --trace $w
   # shellcheck disable=SC2086
   bad "bench $mistake" 2 "same file|to the file of" "$bench" --synthetic tiny $mistake
 done
+cp "$work/same" "$work/kept.gguf"
+for option in --json --csv --trace; do
+  bad "bench $option MODEL" 2 "would be overwritten" "$bench" -m "$work/kept.gguf" "$option" "$work/./kept.gguf"
+done
 bad "bench --trace -" 2 "takes a file" "$bench" --synthetic tiny --trace -
 for mistake in --profile "--trace $work/trace" "--sessions 2"; do
   # shellcheck disable=SC2086
