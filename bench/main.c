@@ -224,7 +224,7 @@ static bool same_output(const char *a, const char *b) {
 static int check(bench_options *o, const args_command *command) {
   const char *outputs[] = {o->json, o->csv, o->trace};
   for (size_t j = 0; j < sizeof outputs / sizeof *outputs; j++)
-    if (same_output(o->model.path, outputs[j])) return args_mistake(command, "the model would be overwritten: %s", outputs[j]);
+    if (!model_is_safe(&o->model, outputs[j])) return args_mistake(command, "the model would be overwritten: %s", outputs[j]);
   if (same_output(o->json, o->csv)) return args_mistake(command, "--json and --csv write to the same file");
   if (o->trace && !strcmp(o->trace, "-")) return args_mistake(command, "--trace takes a file, not '-'");
   if (same_output(o->trace, o->json) || same_output(o->trace, o->csv))

@@ -59,6 +59,8 @@ cp "$work/same" "$work/kept.gguf"
 for option in --json --csv --trace; do
   bad "bench $option MODEL" 2 "would be overwritten" "$bench" -m "$work/kept.gguf" "$option" "$work/./kept.gguf"
 done
+bad "run --save-state MODEL" 2 "would be overwritten" "$wisp" run -m "$work/kept.gguf" -p hi --save-state "$work/kept.gguf"
+bad "tune --json MODEL" 2 "would be overwritten" "$wisp" tune -m "$work/kept.gguf" --json "$work/kept.gguf"
 bad "bench --trace -" 2 "takes a file" "$bench" --synthetic tiny --trace -
 for mistake in --profile "--trace $work/trace" "--sessions 2"; do
   # shellcheck disable=SC2086

@@ -22,6 +22,10 @@ bool model_synthetic_valid(const char *name) {
   return false;
 }
 
+bool model_is_safe(const model_options *options, const char *output) {
+  return !options->path || !output || !platform_same_file(options->path, output);
+}
+
 int model_check(const model_options *options, const args_command *command) {
   report_set_verbose(options->verbose);
   if (!options->path && !options->synthetic) return args_mistake(command, "no model given; use -m MODEL");

@@ -42,6 +42,9 @@ bool model_synthetic_valid(const char *name);
 /* Checks the options against each other and moves to the processors asked for; ARGS_OK or the exit code. */
 int model_check(const model_options *options, const args_command *command);
 
+/* Whether output, which may be NULL, is another file than the model. */
+bool model_is_safe(const model_options *options, const char *output);
+
 /* What the options ask for, with the user's pipeline cache. */
 wisp_engine_params model_params(const model_options *options);
 

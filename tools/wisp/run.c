@@ -165,6 +165,7 @@ int command_run(int argc, char **argv) {
   if (code != ARGS_OK) return code;
   if (!o.prompt == !o.file) return args_mistake(&command, "give the prompt with either -p TEXT or -f FILE");
   if (o.raw && o.system) return args_mistake(&command, "--system needs the chat template that --raw leaves out");
+  if (!model_is_safe(&o.model, o.save_state)) return args_mistake(&command, "the model would be overwritten: %s", o.save_state);
   o.session.context = o.model.context;
   o.session.kv_type = (wisp_kv_type)o.model.kv;
 

@@ -173,6 +173,7 @@ int command_tune(int argc, char **argv) {
   int code = args_parse(&command, argc, argv);
   if (code == ARGS_OK) code = model_check(&o.model, &command);
   if (code != ARGS_OK) return code;
+  if (!model_is_safe(&o.model, o.json)) return args_mistake(&command, "the model would be overwritten: %s", o.json);
   code = model_open(&o.model, WISP_LOAD_ALL, &engine);
   if (code == REPORT_DONE) code = tune(&o, engine, &t);
   free(t.rows);
