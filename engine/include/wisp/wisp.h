@@ -391,7 +391,7 @@ WISP_API wisp_status wisp_session_prompt(wisp_session *session, const int32_t *i
 typedef bool (*wisp_token_fn)(void *user, int32_t id);
 
 typedef struct wisp_generate_params {
-  uint32_t max_tokens;    /* > 0 */
+  uint32_t max_tokens;    /* 0 makes none */
   bool ignore_end;        /* go on past end tokens */
   wisp_token_fn on_token; /* may be NULL */
   void *user;
