@@ -73,19 +73,22 @@ uint32_t *wisp_gpu_choose_spirv(const gpu_executor *e, wvk_pipeline_params *para
   return compiled;
 }
 
+uint32_t *wisp_gpu_pipeline_params(const gpu_executor *e, const wisp_kernel *kernel, wvk_pipeline_params *params) {
+  *params = (wvk_pipeline_params){.name = kernel->shader->name,
+                                  .constants = kernel->constants,
+                                  .constant_count = WISP_C_COUNT,
+                                  .subgroup_size = kernel->subgroup_size};
+  return wisp_gpu_choose_spirv(e, params, kernel->shader);
+}
+
 /* Builds those from first on; results[i] of pipeline first + i. */
 static wvk_status build_from(gpu_executor *e, uint32_t first, wvk_status *results) {
   wvk_pipeline_params params[WISP_GPU_MAX_PIPELINES];
   uint32_t *compiled[WISP_GPU_MAX_PIPELINES];
   const uint32_t count = e->pipeline_count - first;
   for (uint32_t i = 0; i < count; i++) {
-    const wisp_kernel *kernel = &e->kernels[first + i];
-    params[i] = (wvk_pipeline_params){.name = kernel->shader->name,
-                                      .constants = kernel->constants,
-                                      .constant_count = WISP_C_COUNT,
-                                      .subgroup_size = kernel->subgroup_size,
-                                      .statistics = e->compile_only};
-    compiled[i] = wisp_gpu_choose_spirv(e, &params[i], kernel->shader);
+    compiled[i] = wisp_gpu_pipeline_params(e, &e->kernels[first + i], &params[i]);
+    params[i].statistics = e->compile_only;
   }
   const wvk_status status = wisp_pipelines_create(&e->builders, wisp_gpu_threads(), e->pipelines + first, results, e->layout,
                                                   params, count);

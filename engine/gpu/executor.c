@@ -84,7 +84,7 @@ static bool are_numbers(const char *text, int most) {
   return false;
 }
 
-/* Where each is read, nobody asks any more. */
+/* They are read in other places, which take them for granted. */
 static wisp_status check_environment(const wisp_host *host) {
   static const struct {
     const char *name;

@@ -143,6 +143,9 @@ uint32_t wisp_gpu_threads(void);
  * that folder compiled. Returns what was compiled, NULL = nothing; free it with wvk_glsl_free when the pipeline is there. */
 uint32_t *wisp_gpu_choose_spirv(const gpu_executor *executor, wvk_pipeline_params *params, const wisp_shader *shader);
 
+/* What a pipeline of the kernel, which must stay, is made from; returns as wisp_gpu_choose_spirv does. */
+uint32_t *wisp_gpu_pipeline_params(const gpu_executor *executor, const wisp_kernel *kernel, wvk_pipeline_params *params);
+
 /* Takes on what decode is to be like; what the device refuses stays refused. */
 void wisp_gpu_set_choice(gpu_executor *executor, const wisp_choice *choice);
 

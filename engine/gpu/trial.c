@@ -75,7 +75,7 @@ static double median(const double *values, int count) {
 }
 
 /* Until whoever was timed before takes about as long as then. */
-static wisp_status warm_up(wisp_trial *a, wisp_trial *b) {
+static wisp_status warm_up(wisp_trial *a, wisp_trial *b, double until) {
   const double begin = wisp_now_s(), known_a = a->seconds, known_b = b->seconds;
   double spent;
   bool cold;
@@ -85,14 +85,14 @@ static wisp_status warm_up(wisp_trial *a, wisp_trial *b) {
     WISP_TRY(wisp_trial_run(b));
     cold = (known_a > 0 && a->seconds > COLD * known_a) || (known_b > 0 && b->seconds > COLD * known_b);
     spent = wisp_now_s() - begin;
-  } while (spent < WARM_SECONDS || (cold && spent < MOST_WARM_SECONDS));
+  } while (spent < WARM_SECONDS || (cold && spent < MOST_WARM_SECONDS && wisp_now_s() < until));
   return WISP_OK;
 }
 
 wisp_status wisp_trial_race(wisp_trial *a, wisp_trial *b, double until) {
   wisp_trial *both[] = {a, b};
   double ratios[WISP_TRIAL_REPEATS], best = HUGE_VAL;
-  WISP_TRY(warm_up(a, b));
+  WISP_TRY(warm_up(a, b, until));
   for (int i = 0; i < WISP_TRIAL_REPEATS; i++) {
     a->seconds = b->seconds = 0;
     WISP_TRY(wisp_trial_run(both[i % 2]));
@@ -114,14 +114,11 @@ static wisp_status add_kernels(gpu_executor *e, const wisp_kernel_context *conte
     for (uint32_t part = 0; part < wisp_kernel_parts(context, &e->plan->ops[i], false) && *built; part++) {
       const wisp_kernel kernel = wisp_kernel_for(context, &e->plan->ops[i], part, false).kernel;
       if (wisp_gpu_pipeline(e, &kernel)) continue;
-      wvk_pipeline_params params = {.name = kernel.shader->name,
-                                    .constants = kernel.constants,
-                                    .constant_count = WISP_C_COUNT,
-                                    .subgroup_size = kernel.subgroup_size,
-                                    .passing = true};
       const wvk_host host = wisp_gpu_host(e->host);
       wvk_pipeline *pipeline;
-      uint32_t *compiled = wisp_gpu_choose_spirv(e, &params, kernel.shader);
+      wvk_pipeline_params params;
+      uint32_t *compiled = wisp_gpu_pipeline_params(e, &kernel, &params);
+      params.passing = true;
       const wvk_status status = wvk_pipeline_create(&pipeline, e->layout, &params);
       wvk_glsl_free(&host, compiled);
       if (status == WVK_ERROR_MEMORY || status == WVK_ERROR_LOST) return wisp_gpu_status(status);

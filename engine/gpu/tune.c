@@ -331,8 +331,7 @@ static wisp_status enter_persistent(search *s, candidate *c, wisp_trial *best) {
   return wisp_trial_race(&c->trial, best, s->end + 1);
 }
 
-/* *chosen: the fastest of the shapes tried so far, without a timeline where none was faster than first, which start-up has
- * built. */
+/* *chosen: the fastest of the shapes tried so far, without a timeline where none was faster than first, the default. */
 static wisp_status try_persistent_shape(search *s, uint32_t local, candidate *first, candidate *chosen, bool *failed) {
   candidate *best = chosen->trial.timeline ? chosen : first, c = {.choice = first->choice};
   char text[16];

@@ -8,7 +8,7 @@ shift
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 out=$build/emulation
 mkdir -p "$out"
-flags=(-O2 -g1 -Wall -Wextra -Werror -ffp-contract=off -D_GNU_SOURCE -U_FORTIFY_SOURCE -Iengine -Iengine/include -Iruntime -Ishaders -Itests/emulation)
+flags=(-O2 -g1 -Wall -Wextra -Werror -ffp-contract=off -D_GNU_SOURCE -U_FORTIFY_SOURCE -Iengine -Iengine/include -Iruntime -Ishaders -Itests -Itests/emulation)
 
 python3 -B tests/emulation/glsl_to_cpp.py shaders persistent.comp "$out/persistent_shader.hpp"
 gcc -std=c11 "${flags[@]}" -Wno-unused-parameter -c tests/emulation/subject.c -o "$out/subject.o"

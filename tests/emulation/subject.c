@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gpu/persistent_constants.h"
+#include "kernels/biases.h"
 #include "session/executor.h"
 
 typedef struct subject_engine {
@@ -23,27 +24,13 @@ static void say(void *user, wisp_log_level level, const char *text) {
 
 /* ---- The model ---- */
 
-static bool set_biases(wisp_model *m) {
-  for (uint32_t i = 0; i < m->weight_blocks; i++) {
-    wisp_block *b = &m->blocks[i];
-    const uint32_t count = b->q.rows + b->k.rows + b->v.rows;
-    float *biases = wisp_arena_alloc(&m->arena, count, sizeof *biases);
-    if (!biases) return false;
-    for (uint32_t j = 0; j < count; j++) biases[j] = (float)((j * 37 + i) % 101) / 100.0f - 0.5f;
-    b->q_bias = biases;
-    b->k_bias = biases + b->q.rows;
-    b->v_bias = b->k_bias + b->k.rows;
-  }
-  return true;
-}
-
 static bool open_model(subject_engine *e, const subject_params *p) {
   wisp_model *m = &e->model;
   if (wisp_model_synthesize(m, &e->host, p->model, p->type, 1) != WISP_OK) return false;
   if (p->blocks) m->weight_blocks = p->blocks;
   if (p->vocabulary) m->vocabulary = m->embedding.rows = m->head.rows = p->vocabulary;
   m->gelu = p->gelu;
-  if (p->bias && !set_biases(m)) return false;
+  if (p->bias && !add_biases(m)) return false;
   return wisp_plan_create(&e->plan, &e->host, m) == WISP_OK;
 }
 

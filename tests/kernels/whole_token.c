@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "biases.h"
 #include "gpu/executor.h"
 
 enum { TOKENS = 300, GREEDY = 64, FEW = 40, FEW_GREEDY = 8 };
@@ -99,16 +100,7 @@ static void choose_way(uint32_t index, bool looked_at, const char *persistent) {
 static wisp_status open_model(const wisp_host *host, uint32_t index, wisp_model *model) {
   WISP_TRY(wisp_model_synthesize(model, host, cases[index].model, cases[index].type, 1));
   model->gelu = cases[index].gelu;
-  for (uint32_t i = 0; i < model->weight_blocks && cases[index].bias; i++) {
-    wisp_block *b = &model->blocks[i];
-    const uint32_t count = b->q.rows + b->k.rows + b->v.rows;
-    float *biases = wisp_arena_alloc(&model->arena, count, sizeof *biases);
-    if (!biases) return wisp_fail_memory(host, "biases", count * sizeof *biases);
-    for (uint32_t j = 0; j < count; j++) biases[j] = (float)((j * 37 + i) % 101) / 100.0f - 0.5f;
-    b->q_bias = biases;
-    b->k_bias = biases + b->q.rows;
-    b->v_bias = b->k_bias + b->k.rows;
-  }
+  if (cases[index].bias && !add_biases(model)) return wisp_fail(host, WISP_ERROR_MEMORY, "out of memory: biases");
   return WISP_OK;
 }
 
